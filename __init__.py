@@ -1,0 +1,54 @@
+"""Intermezzo: models between what music looks like, what is said of it, and how it sounds.
+
+Everything named here is imported at its first use, so that `import intermezzo` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that has it.
+_PUBLIC = {
+    "InputError": ".processing.errors",
+    "read": ".reading",
+    "ReadResult": ".reading",
+    "render": ".datasets_scripts.render",
+    "convert": ".datasets_scripts.render",
+    "evaluate": ".train.evaluation",
+    "push": ".train.push_to_hub",
+    "read_alphatex": ".processing.alphatex_grammar",
+    "write_alphatex": ".processing.alphatex_grammar",
+    "ScoreTowerConfig": ".configuration.configuration_score_tower",
+    "ScoreTowerModel": ".modeling.modeling_score_tower",
+    "ScoreVLMConfig": ".configuration.configuration_score_vlm",
+    "ScoreVLMForConditionalGeneration": ".modeling.modeling_score_vlm",
+    "ScoreVLMProcessor": ".processing.processing_score_vlm",
+    "ScoreImageProcessor": ".processing.image_processing_score",
+    "AlphaTexTokenizer": ".processing.tokenization_alphatex",
+    "register_auto_classes": ".registry",
+}
+
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# pytest also meets this file under the clone folder's name: only the package itself may register classes.
+if __name__ == "intermezzo":
+    from .registry import install
+
+    install()

@@ -1,0 +1,103 @@
+"""Bricks that several models share: rotary tables, attention over a sequence, residual convolutions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def rotary_angles(positions: torch.Tensor, dim: int, base: float = 10_000.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of rotary position embedding (RoFormer, arXiv 2104.09864, section 3.2).
+
+    Computed from the positions each time: a table kept as a non-persistent buffer would come back empty after
+    `from_pretrained`.
+
+    Args:
+        positions: `(T,)` or `(B, T)`, any unit.
+        dim: Size of a head, even.
+        base: Longest wavelength / 2π.
+
+    Returns:
+        Two float32 tensors `(..., T, dim)`.
+    """
+    frequency = base ** (-torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim)
+    angle = positions.to(torch.float32)[..., None] * frequency
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turns the halves of each head by the given angles; `x` is `(B, heads, T, dim)`."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos.to(x.dtype) + torch.cat([-second, first], dim=-1) * sin.to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions, through PyTorch's SDPA."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+
+    def forward(
+        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`x`: `(B, T, D)`; `mask`: bool, broadcastable to `(B, heads, T, T)`, true = may look."""
+        batch, length, width = x.shape
+        q, k, v = (
+            t.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+            for t in self.qkv(x).chunk(3, dim=-1)
+        )  # 3 x (B, heads, T, D / heads)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        drop = self.dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
+        return self.out(x.transpose(1, 2).reshape(batch, length, width))  # (B, T, D)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm transformer layer: attention, then a GELU feed-forward."""
+
+    def __init__(self, hidden_size: int, num_heads: int, intermediate_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size)
+        self.attention = SelfAttention(hidden_size, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(hidden_size)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), angles, mask))
+        return x + self.drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, batch norm, ReLU; a stride makes it a down-sampling step."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1), act: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(x))
+        return F.relu(x) if self.act else x
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions around a skip (ResNet, arXiv 1512.03385, figure 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(channels, channels)
+        self.conv2 = ConvBlock(channels, channels, act=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.conv2(self.conv1(x)))

@@ -1,0 +1,67 @@
+"""ScoreVLM's processor: pictures and text in, tensors out, and text back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import MultiModalData, ProcessorMixin
+
+from ..modeling.connectors import count_image_tokens
+
+READ_INSTRUCTION = "Read this."
+
+
+class ScoreVLMProcessor(ProcessorMixin):
+    """Joins the image processor and the tokenizer, and writes one `<|image|>` for each column of a picture.
+
+    Args:
+        image_processor: `ScoreImageProcessor`.
+        tokenizer: `AlphaTexTokenizer`.
+        image_column_px: Pixels of the canvas behind one image token; as in the model's configuration.
+        chat_template: How turns are written; the tokenizer's own when left out.
+    """
+
+    valid_kwargs = ["chat_template", "image_column_px"]
+
+    def __init__(self, image_processor=None, tokenizer=None, image_column_px=8, chat_template=None, **kwargs):
+        self.image_column_px = image_column_px
+        self.image_token = "<|image|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
+
+    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> BatchFeature:
+        """Prepares pictures and texts.
+
+        Args:
+            images: One picture of a system, or a list; PIL pictures or arrays.
+            text: One text or a list; each `<|image|>` stands for one picture, in order. Left out, every picture gets
+                the turn that asks to read it.
+            **kwargs: Of the image processor and the tokenizer, `return_tensors` among them.
+
+        Returns:
+            `input_ids` and `attention_mask` `(B, L)`; with pictures `pixel_values` `(P, 1, H, W)`, `widths` `(P,)`.
+        """
+        if images is not None and text is None:
+            count = len(images) if isinstance(images, (list, tuple)) else 1
+            text = [self.read_prompt()] * count
+        return super().__call__(images=images, text=text, **kwargs)
+
+    def read_prompt(self) -> str:
+        """The turn that asks to read one picture."""
+        turns = [{"role": "user", "content": [{"type": "image"}]}]
+        return self.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
+        """The placeholders of one picture."""
+        width = int(image_inputs["widths"][image_idx])
+        return self.image_token * count_image_tokens(width, self.image_column_px)
+
+    def _get_num_multimodal_tokens(self, image_sizes: Any = None, **kwargs: Any) -> MultiModalData:
+        if image_sizes is None:
+            return MultiModalData()
+        counts = [count_image_tokens(width, self.image_column_px) for _, width in image_sizes]
+        return MultiModalData(num_image_tokens=counts, num_image_patches=[1] * len(counts))
+
+
+__all__ = ["ScoreVLMProcessor"]

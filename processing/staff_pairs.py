@@ -1,0 +1,115 @@
+"""Which score staff stands over which tab staff, and whether a page stands on its head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from .page_lines import INK_DARKNESS, SCORE_LINES, Staff
+
+_SCORE_RATIO = (0.45, 0.92)  # score line distance over tab line distance; engravers use 0.6 to 0.7
+_USUAL_SCORE_RATIO = 0.69
+
+
+def _joined(page: np.ndarray, upper: Staff, lower: Staff, at_right: bool = False) -> bool:
+    """Whether a vertical line (bar line, bracket) ties two staves together at their left (or right) end."""
+    y0, y1 = int(upper.line_ys[-1]) + 1, int(lower.line_ys[0])
+    if y1 - y0 < 2:
+        return False
+    reach = lower.distance_px
+    x0, x1 = int(max(0, lower.x0 - 1.5 * reach)), int(lower.x0 + 0.6 * reach) + 2
+    if at_right:
+        x0, x1 = int(lower.x1 - 0.6 * reach) - 2, int(lower.x1 + 1.5 * reach)
+    zone = page[y0:y1, x0:x1]
+    return bool(zone.size and (zone < 255 - INK_DARKNESS).mean(axis=0).max() > 0.9)
+
+
+def _is_score_over_tab(page: np.ndarray, upper: Staff, lower: Staff) -> bool:
+    """Five lines closer together than those of the tab below, same left end, near or tied together."""
+    ratio = upper.distance_px / lower.distance_px
+    gap = (lower.line_ys[0] - upper.line_ys[-1]) / lower.distance_px
+    if len(upper.line_ys) < SCORE_LINES or not _SCORE_RATIO[0] <= ratio <= _SCORE_RATIO[1]:
+        return False
+    if abs(upper.x0 - lower.x0) > 2 * lower.distance_px or gap <= 0:
+        return False
+    if gap < 10 and len(upper.line_ys) == SCORE_LINES:
+        return True
+    return gap < 30 and _joined(page, upper, lower)
+
+
+def _five_lines(page: np.ndarray, staff: Staff) -> Staff:
+    """The five fullest neighbouring lines of a staff that ledger lines made longer."""
+    ys = staff.line_ys
+    if len(ys) <= SCORE_LINES:
+        return staff
+    x0, x1 = int(staff.x0), int(staff.x1)
+    share = [float((page[max(0, int(y) - 1) : int(y) + 2, x0:x1].min(axis=0) < 230).mean()) for y in ys]
+    sums = [sum(share[k : k + SCORE_LINES]) for k in range(len(ys) - SCORE_LINES + 1)]
+    first = int(np.argmax(sums))
+    return replace(staff, line_ys=ys[first : first + SCORE_LINES], solid=min(share[first : first + SCORE_LINES]))
+
+
+def _score_from_bar_line(page: np.ndarray, tab: Staff, above: float) -> Staff | None:
+    """A score staff whose lines were not found, told by the line that opens the system and goes on above the tab.
+
+    Args:
+        above: Bottom of the staff above; a stroke that reaches it belongs to staves of another kind.
+    """
+    d, top = tab.distance_px, tab.line_ys[0]
+    zone = page[int(above) + 1 : int(top), int(max(0, tab.x0 - 1)) : int(tab.x0 + 0.4 * d) + 2] < 255 - INK_DARKNESS
+    if zone.shape[0] < 5 * d:
+        return None
+    blank = [np.flatnonzero(~column[::-1]) for column in zone.T]
+    reach = max(int(b[0]) if b.size else zone.shape[0] for b in blank)
+    if not 5 * d <= reach < zone.shape[0]:
+        return None
+    step = _USUAL_SCORE_RATIO * d
+    return Staff(tuple(top - reach + k * step for k in range(SCORE_LINES)), tab.x0, tab.x1, 1.0)
+
+
+def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff, Staff | None]], int]:
+    """Puts score staves to the tab staves below them; the second value counts score staves left alone."""
+    pairs: list[tuple[Staff, Staff | None]] = []
+    alone = 0
+    tab_distances = [s.distance_px for s in staves if len(s.line_ys) != SCORE_LINES or s.solid < 0.97]
+    for i, staff in enumerate(staves):
+        below = staves[i + 1] if i + 1 < len(staves) else None
+        if below is not None and _is_score_over_tab(page, staff, below):
+            continue
+        paired = i > 0 and _is_score_over_tab(page, staves[i - 1], staff)
+        score = _five_lines(page, staves[i - 1]) if paired else None
+        like_a_tab = any(abs(staff.distance_px / d - 1) < 0.06 for d in tab_distances)
+        if score is None and len(staff.line_ys) == SCORE_LINES and staff.solid >= 0.97 and not like_a_tab:
+            alone += 1
+            continue
+        if score is None:
+            score = _score_from_bar_line(page, staff, staves[i - 1].line_ys[-1] if i else -1.0)
+        pairs.append((staff, score))
+    return pairs, alone
+
+
+def _stems(page: np.ndarray, y0: float, y1: float, x0: float, x1: float) -> int:
+    """Number of vertical strokes that fill the rows from `y0` to `y1`."""
+    zone = page[max(0, int(y0)) : max(0, int(y1)), int(x0) : int(x1)]
+    if zone.shape[0] < 3:
+        return 0
+    full = (zone < 255 - INK_DARKNESS).all(axis=0).astype(np.int8)
+    return int((np.diff(full, prepend=0) > 0).sum())
+
+
+def is_upside_down(page: np.ndarray, staves: list[Staff]) -> bool:
+    """Whether stems stand on the tab staves instead of hanging below, or score staves hang under tabs."""
+    turned = usual = 0
+    for upper, lower in pairwise(staves):
+        usual += 4 * (_is_score_over_tab(page, upper, lower) and _joined(page, upper, lower))
+        ratio = lower.distance_px / upper.distance_px
+        if len(lower.line_ys) >= SCORE_LINES and _SCORE_RATIO[0] <= ratio <= _SCORE_RATIO[1]:
+            turned += 4 * _joined(page, upper, lower, at_right=True)
+    if turned == usual:
+        for staff in staves:
+            d, top, bottom = staff.distance_px, staff.line_ys[0], staff.line_ys[-1]
+            usual += _stems(page, bottom + 0.3 * d, bottom + 1.6 * d, staff.x0 + d, staff.x1 - d)
+            turned += _stems(page, top - 1.6 * d, top - 0.3 * d, staff.x0 + d, staff.x1 - d)
+    return turned > 2 * usual + 3

@@ -1,0 +1,176 @@
+"""The flat export: source files side by side that load where their package can not be imported."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from intermezzo.processing.errors import InputError
+from intermezzo.train import push_to_hub
+
+FILES = {
+    "__init__.py": "",
+    "configuration/__init__.py": "",
+    "modeling/__init__.py": "",
+    "processing/__init__.py": "",
+    "configuration/configuration_toykit.py": """
+        from transformers import PreTrainedConfig
+
+        class ToykitConfig(PreTrainedConfig):
+            model_type = "toykit"
+            hidden_size: int = 4
+    """,
+    "processing/toykit_numbers.py": "FACTOR = 3\n",
+    "modeling/modeling_toykit.py": """
+        import torch
+        from torch import nn
+        from transformers import PreTrainedModel
+
+        from ..configuration.configuration_toykit import (
+            ToykitConfig,
+        )
+
+        class ToykitModel(PreTrainedModel):
+            config_class = ToykitConfig
+
+            def __init__(self, config):
+                super().__init__(config)
+                assert isinstance(config, ToykitConfig)  # there is one copy of the class, not two
+                self.layer = nn.Linear(config.hidden_size, 2)
+                self.post_init()
+
+            def forward(self, x):
+                from ..processing.toykit_numbers import FACTOR
+
+                return self.layer(x) * FACTOR
+    """,
+}
+
+
+@pytest.fixture
+def toykit(tmp_path, monkeypatch):
+    """A package with folders as ours has, made for one test."""
+    for name, text in FILES.items():
+        path = tmp_path / "source" / "toykit" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "source"))
+    importlib.invalidate_caches()
+    yield importlib.import_module("toykit.modeling.modeling_toykit")
+    for name in [name for name in sys.modules if name.split(".")[0] == "toykit"]:
+        del sys.modules[name]
+
+
+def run_elsewhere(code: str, cwd: Path) -> str:
+    """Runs code in a fresh interpreter in which `intermezzo` and `toykit` can not be imported."""
+    guard = """
+    import sys
+    class Refuse:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("intermezzo", "toykit"):
+                raise ImportError(f"{name} must not be needed")
+    sys.meta_path.insert(0, Refuse())
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"HF_MODULES_CACHE": str(cwd / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    program = textwrap.dedent(guard) + textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_flat_export_loads_without_the_package(toykit, tmp_path, dtype):
+    model = toykit.ToykitModel(toykit.ToykitConfig(hidden_size=4)).eval()
+    before = model.layer.weight.clone()
+    folder = push_to_hub.export_flat(model, None, tmp_path / "flat", dtype=dtype, card="# toy")
+    assert torch.equal(model.layer.weight, before) and model.layer.weight.dtype == torch.float32
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"configuration_toykit.py", "modeling_toykit.py", "toykit_numbers.py", "README.md"}
+    assert json.loads((folder / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "modeling_toykit.ToykitConfig",
+        "AutoModel": "modeling_toykit.ToykitModel",
+    }
+    x = torch.arange(8.0).view(2, 4)
+    torch.save(x, tmp_path / "x.pt")
+    run_elsewhere(
+        f"""
+        import torch
+        from transformers import AutoModel
+        model = AutoModel.from_pretrained({str(folder)!r}, trust_remote_code=True).eval()
+        y = model(torch.load("x.pt").to(model.dtype))
+        torch.save(y, "y.pt")
+        """,
+        tmp_path,
+    )
+    found, wanted = torch.load(tmp_path / "y.pt"), model(x)
+    if dtype is None:
+        assert torch.equal(found, wanted)
+    else:
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("line", ["import toykit.processing", "from .. import processing", "from . import modeling_x"])
+def test_imports_the_hub_can_not_follow_are_refused_with_their_line(toykit, line):
+    path = Path(toykit.__file__)
+    path.write_text(path.read_text() + f"\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"modeling_toykit\.py: line \d+"):
+        push_to_hub.flat_sources([toykit.__name__])
+
+
+def test_two_files_of_one_name_are_refused(toykit):
+    path = Path(toykit.__file__)
+    (path.parents[1] / "processing" / "modeling_toykit.py").write_text("A = 1\n")
+    path.write_text(path.read_text() + "\nfrom ..processing.modeling_toykit import A\n", encoding="utf-8")
+    with pytest.raises(InputError, match="rename one"):
+        push_to_hub.flat_sources([toykit.__name__])
+
+
+def test_unknown_dtype_is_refused(toykit, tmp_path):
+    with pytest.raises(InputError, match="float8"):
+        push_to_hub.export_flat(toykit.ToykitModel(toykit.ToykitConfig()), None, tmp_path / "flat", dtype="float8")
+
+
+def test_push_says_what_is_missing(tmp_path):
+    with pytest.raises(InputError, match="say where to"):
+        push_to_hub.push("toykit")
+    with pytest.raises(InputError, match="no such model folder"):
+        push_to_hub.push("toykit", repo="a/b", model=tmp_path / "absent")
+    with pytest.raises(InputError, match=r"config\.json"):
+        push_to_hub.push("toykit", repo="a/b", model=tmp_path)
+
+
+def test_push_uploads_the_export(toykit, tmp_path, monkeypatch):
+    from transformers import AutoConfig, AutoModel
+
+    AutoConfig.register("toykit", toykit.ToykitConfig, exist_ok=True)
+    AutoModel.register(toykit.ToykitConfig, toykit.ToykitModel, exist_ok=True)
+    toykit.ToykitModel(toykit.ToykitConfig()).save_pretrained(tmp_path / "model")
+    calls = {}
+
+    class Hub:
+        def __init__(self, token=None):
+            calls["token"] = token
+
+        def create_repo(self, repo, private, exist_ok):
+            calls["repo"] = (repo, private)
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            calls["files"] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    address = push_to_hub.push("toykit", repo="me/toy", model=tmp_path / "model", private=True, token="t")
+    assert address == "https://hub/me/toy"
+    assert calls["token"] == "t" and calls["repo"] == ("me/toy", True)
+    assert {"config.json", "model.safetensors", "modeling_toykit.py", "README.md"} <= set(calls["files"])
+    assert b'from_pretrained("me/toy"' in calls["files"]["README.md"]

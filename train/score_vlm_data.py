@@ -1,0 +1,260 @@
+"""Systems as the trainer wants them: normalised pictures and sparse truth in one packed folder.
+
+A Parquet set keeps pictures as they were engraved. Decoding and scaling them again in each epoch would cost as much as
+the training itself on a small machine, so they are brought to the canvas once and kept compressed (about 10 kB each).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..processing.alphatex_grammar import read_alphatex
+from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand
+from ..processing.errors import InputError
+from ..processing.system_canvas import draw_on_canvas
+
+MAX_SHIFT_PX = 8
+
+
+@dataclass
+class SystemRow:
+    """One engraved system with its truth, in pixels of the picture.
+
+    Attributes:
+        image: `(H, W)` uint8, white = 255.
+        text: Canonical alphaTex.
+        beat_x: Centre of each beat by (bar, voice, beat).
+        bar_x: Left and right edge of each bar.
+        tab_line_ys: Centres of the tab lines, from the top.
+        has_score: Whether a score staff stands above.
+        name: Where it comes from, for messages.
+    """
+
+    image: np.ndarray
+    text: str
+    beat_x: dict[tuple[int, int, int], float]
+    bar_x: list[tuple[float, float]]
+    tab_line_ys: list[float]
+    has_score: bool
+    name: str = ""
+
+
+class PackWriter:
+    """Writes a packed folder; `close` makes it complete.
+
+    Args:
+        directory: Folder, made when it is not there.
+        space: Class names of the dense heads.
+    """
+
+    def __init__(self, directory: Path, space: dict[str, list[str]]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.space = directory, space
+        self.pixels = open(directory / "pixels.bin", "wb")
+        self.rows: list[dict[str, Any]] = []
+        self.labels: dict[str, list[np.ndarray]] = {"notes": [], "beats": [], "bars": []}
+        self.failures: list[str] = []
+
+    def add(self, row: SystemRow) -> bool:
+        """Adds one system; one that does not fit is named in `failures` and left out."""
+        try:
+            score = read_alphatex(row.text)
+            canvas, place = draw_on_canvas(row.image, row.tab_line_ys, row.has_score)
+            beat_x = {key: x * place.x_scale + place.x_offset for key, x in row.beat_x.items()}
+            bar_x = [(a * place.x_scale + place.x_offset, b * place.x_scale + place.x_offset) for a, b in row.bar_x]
+            labels = encode_system(score, beat_x, bar_x, self.space)
+        except (ValueError, KeyError, IndexError) as error:
+            self.failures.append(f"{row.name}: {type(error).__name__} {error}")
+            return False
+        packed = zlib.compress(np.ascontiguousarray(canvas).tobytes(), 1)
+        height, width = canvas.shape
+        entry = {"offset": self.pixels.tell(), "size": len(packed), "height": height, "width": width}
+        entry |= {"text": row.text, "strings": score.staves[0].strings, "score": row.has_score, "name": row.name}
+        self.pixels.write(packed)
+        self.rows.append(entry)
+        for name, arrays in self.labels.items():
+            arrays.append(getattr(labels, name))
+        return True
+
+    def close(self) -> None:
+        self.pixels.close()
+        arrays = {}
+        for name, width in (("notes", 5), ("beats", 8), ("bars", 5)):
+            arrays[name] = np.concatenate([*self.labels[name], np.zeros((0, width))])
+            arrays[f"{name}_end"] = np.cumsum([len(a) for a in self.labels[name]])
+        np.savez(self.directory / "labels.npz", **arrays)
+        (self.directory / "failures.txt").write_text("\n".join(self.failures), encoding="utf-8")
+        index = {"space": self.space, "rows": self.rows}
+        (self.directory / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+
+
+class PackedSystems(Dataset):
+    """Reads packed folders; item `i` is a dict with `canvas`, `labels`, `text`, `strings`, `score`.
+
+    Args:
+        directories: One or more folders of `PackWriter`, with equal class names.
+    """
+
+    def __init__(self, directories: Sequence[Path | str]) -> None:
+        self.rows: list[tuple[Path, dict[str, Any], int]] = []
+        self.arrays: dict[Path, dict[str, np.ndarray]] = {}
+        self.space: dict[str, list[str]] = {}
+        for directory in map(Path, directories):
+            if not (directory / "index.json").is_file():
+                raise InputError(directory, "no packed systems here; make them with `train score_vlm --stage pack`")
+            index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
+            if self.space and index["space"] != self.space:
+                raise InputError(directory, "its class names differ from those of the folders before it")
+            self.space = index["space"]
+            with np.load(directory / "labels.npz") as arrays:
+                self.arrays[directory] = dict(arrays)
+            self.rows += [(directory, row, i) for i, row in enumerate(index["rows"])]
+        self._maps: dict[Path, np.memmap] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        directory, row, k = self.rows[i]
+        if directory not in self._maps:
+            self._maps[directory] = np.memmap(directory / "pixels.bin", dtype=np.uint8, mode="r")
+        packed = self._maps[directory][row["offset"] : row["offset"] + row["size"]]
+        canvas = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(row["height"], row["width"])
+        arrays = self.arrays[directory]
+        parts = {}
+        for name in ("notes", "beats", "bars"):
+            end = arrays[f"{name}_end"]
+            parts[name] = arrays[name][(end[k - 1] if k else 0) : end[k]]
+        return {"canvas": canvas, "labels": SparseLabels(**parts), **row}
+
+    def texts(self) -> Iterator[str]:
+        return (row["text"] for _, row, _ in self.rows)
+
+
+class Buckets(Dataset):
+    """Groups systems of like size into batches of about the same number of pixels.
+
+    Args:
+        systems: Where the pictures come from.
+        pixels: Pixels of a batch.
+        seed: Decides which systems of like width come together.
+    """
+
+    def __init__(self, systems: PackedSystems, pixels: int, seed: int = 0) -> None:
+        self.systems = systems
+        draw = random.Random(seed)
+        size = lambda row: (row["height"], row["width"] * draw.uniform(0.97, 1.03))  # noqa: E731
+        keyed = sorted((size(row), i) for i, (_, row, _) in enumerate(systems.rows))
+        self.batches: list[list[int]] = []
+        batch: list[int] = []
+        height = width = 0
+        for _, i in keyed:
+            row = systems.rows[i][1]
+            wide = max(width, row["width"])
+            if batch and (row["height"] != height or wide * height * (len(batch) + 1) > pixels):
+                self.batches.append(batch)
+                batch, wide = [], row["width"]
+            height, width = row["height"], wide
+            batch.append(i)
+        if batch:
+            self.batches.append(batch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, i: int) -> list[dict[str, Any]]:
+        return [self.systems[k] for k in self.batches[i]]
+
+
+def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Small changes a scaler or a printer makes: a shift to the right (returned, px), contrast, blur, noise.
+
+    Args:
+        canvas: `(H, W)` uint8, white = 255.
+
+    Returns:
+        `(H, W)` float32 in [0, 1], 1 = ink, and the shift; ink never leaves the canvas on the right, which has a margin.
+    """
+    ink = (255 - canvas).astype(np.float32) / 255
+    shift = int(draw.integers(0, MAX_SHIFT_PX))
+    if shift and not ink[:, -shift:].any():
+        ink = np.roll(ink, shift, axis=1)
+    else:
+        shift = 0
+    if draw.random() < 0.5:
+        ink = np.clip(ink * draw.uniform(0.6, 1.4), 0, 1)
+    if draw.random() < 0.25:
+        axis, part = int(draw.integers(0, 2)), float(draw.uniform(0.1, 0.5))
+        ink = (1 - part) * ink + part * np.roll(ink, 1, axis=axis)
+    if draw.random() < 0.25:
+        ink = ink + draw.normal(0, draw.uniform(0.01, 0.06), ink.shape).astype(np.float32)
+    return np.clip(ink, 0, 1), shift
+
+
+class DenseCollate:
+    """Makes a batch for the tower: `pixel_values`, `widths`, `dense_labels`.
+
+    Args:
+        space: Class names of the dense heads.
+        augment: Vary the pictures.
+        strings, voices: Axes of the labels.
+    """
+
+    def __init__(self, space: dict[str, list[str]], augment: bool, strings: int = 7, voices: int = 2) -> None:
+        self.space, self.augment, self.strings, self.voices = space, augment, strings, voices
+
+    def __call__(self, rows: Iterable[Any]) -> dict[str, Any]:
+        rows = [row for entry in rows for row in (entry if isinstance(entry, list) else [entry])]
+        height, width = max(r["height"] for r in rows), max(r["width"] for r in rows)
+        width += -width % 16
+        pixels = np.zeros((len(rows), 1, height, width), dtype=np.float32)
+        shifts = []
+        for i, row in enumerate(rows):
+            if self.augment:
+                ink, shift = vary(row["canvas"], np.random.default_rng(np.random.randint(2**31)))
+            else:
+                ink, shift = (255 - row["canvas"]).astype(np.float32) / 255, 0
+            pixels[i, 0, height - row["height"] :, : row["width"]] = ink
+            shifts.append(float(shift))
+        widths = [row["width"] for row in rows]
+        labels = expand(
+            [row["labels"] for row in rows], widths, width // SLOT_PX, self.space, self.strings, self.voices, shifts
+        )
+        return {
+            "pixel_values": torch.from_numpy(pixels),
+            "widths": torch.tensor(widths),
+            "dense_labels": {name: torch.from_numpy(array) for name, array in labels.items()},
+        }
+
+
+def row_from_picture(picture: Any, text: str, name: str = "") -> SystemRow:
+    """A training row from what the renderer gives.
+
+    Args:
+        picture: A `RenderedPicture` of one system.
+        text: The canonical alphaTex it was engraved from.
+        name: For messages.
+    """
+    system = picture.systems[0]
+    tab, score = system.staff("tab"), system.staff("score")
+    if len(picture.systems) != 1 or tab is None:
+        raise ValueError(f"{name}: one system with a tab staff is needed, there are {len(picture.systems)}")
+    return SystemRow(
+        image=np.asarray(picture.image()),
+        text=text,
+        beat_x={(b.bar, b.voice, b.beat): b.on_x for b in picture.beats if b.kind == "tab"},
+        bar_x=[(bar.x, bar.x + bar.w) for bar in sorted(picture.bars, key=lambda bar: bar.bar)],
+        tab_line_ys=list(tab.lines),
+        has_score=score is not None,
+        name=name,
+    )
