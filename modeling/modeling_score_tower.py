@@ -16,6 +16,10 @@ from .dense_losses import dense_loss
 from .layers import ConvBlock, ResidualBlock, TransformerLayer, rotary_angles
 
 SLOTS = 2  # of 4 px in a column of 8 px
+LABELLED = frozenset(
+    {"frets", "note_effects", "durations", "tuplets", "graces", "beat_effects", "bar_starts", "bar_ends"}
+)  # fields whose classes the configuration names
+BAR_CHANNELS, WINDOW_LEFT, WINDOW_RIGHT = 96, 2, 22  # columns
 
 
 @dataclass
@@ -57,6 +61,12 @@ class DenseHeads(nn.Module):
     def __init__(self, config: ScoreTowerConfig) -> None:
         super().__init__()
         sizes = {name: len(classes) for name, classes in config.labels.items()}
+        missing = sorted(LABELLED - sizes.keys())
+        if missing:
+            raise ValueError(
+                f"labels names the classes of {sorted(sizes) or 'nothing'}, but not of {', '.join(missing)}: "
+                "make them with intermezzo.processing.dense_labels.build_label_space"
+            )
         self.max_voices = config.max_voices
         self.column_fields = {
             "bar_edges": 2,
@@ -79,6 +89,9 @@ class DenseHeads(nn.Module):
         }
         width, inner = config.hidden_size, config.string_hidden_size
         self.columns = nn.Linear(width, SLOTS * sum(self.column_fields.values()))
+        # Metre, key and tempo stand up to some 180 px to the right of the bar line that they are labelled at.
+        self.bar_window = nn.Conv1d(width, BAR_CHANNELS, WINDOW_LEFT + 1 + WINDOW_RIGHT)
+        self.from_bar_window = nn.Linear(BAR_CHANNELS, SLOTS * sum(self.column_fields.values()))
         self.voices = nn.Linear(width, SLOTS * config.max_voices * sum(self.voice_fields.values()))
         self.string_from_picture = nn.Conv2d(config.stage_channels[-1], SLOTS * inner, (1, 3), padding=(0, 1))
         self.string_from_column = nn.Linear(width, SLOTS * inner)
@@ -89,7 +102,10 @@ class DenseHeads(nn.Module):
         """Reads column features `(B, T / 2, D)` and the string rows of the picture `(B, C, S, T / 2)`."""
         batch, length, _ = columns.shape
         slots = SLOTS * length
-        logits = _split(self.columns(columns).view(batch, slots, -1), self.column_fields)
+        window = F.pad(columns.transpose(1, 2), (WINDOW_LEFT, WINDOW_RIGHT))
+        window = F.gelu(self.bar_window(window)).transpose(1, 2)  # (B, T / 2, BAR_CHANNELS)
+        bars = self.columns(columns) + self.from_bar_window(window)
+        logits = _split(bars.view(batch, slots, -1), self.column_fields)
         logits["tempo_digits"] = logits["tempo_digits"].view(batch, slots, 3, 10)
 
         voices = self.voices(columns).view(batch, slots, self.max_voices, -1).transpose(1, 2)  # (B, V, T, ·)
@@ -120,7 +136,7 @@ class ScoreTowerPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):
+        elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 init.zeros_(module.bias)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,6 +84,24 @@ def evidence_size(config: ScoreTowerConfig) -> int:
     return SLOTS * (config.max_strings * string + config.max_voices * voice + column)
 
 
+def feature_width(tower: nn.Module) -> int:
+    """Channels of the features that a tower gives; timm's wrapper keeps them out of its configuration."""
+    return tower.timm_model.num_features if hasattr(tower, "timm_model") else tower.config.hidden_size
+
+
+def patch_size(tower: nn.Module) -> tuple[int, int]:
+    """Height and width in pixels of a transformer tower's patches.
+
+    Raises:
+        ValueError: The tower does not say.
+    """
+    wrapped = getattr(tower, "timm_model", None)
+    size = getattr(tower.config if wrapped is None else getattr(wrapped, "patch_embed", None), "patch_size", None)
+    if size is None:
+        raise ValueError(f"a {tower.config.model_type} tower gives a sequence of patches, but no patch_size")
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 class ScoreVLMPreTrainedModel(PreTrainedModel):
     config_class = ScoreVLMConfig  # an annotation alone is only a string under deferred annotations
     base_model_prefix = "model"
@@ -119,11 +139,12 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.dense = isinstance(config.vision_config, ScoreTowerConfig)
-        width = config.vision_config.hidden_size
+        width = feature_width(self.vision_tower)
         inputs = width + evidence_size(config.vision_config) if self.dense else width * config.vision_rows
         self.connector = MLPConnector(inputs, config.text_config.hidden_size, config.projector_hidden_act)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
+        self.generation_config.suppress_tokens = [config.image_token_id]  # pictures are read, never written
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -175,13 +196,19 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
 
     def _general_columns(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Columns of the feature map of any tower, `(B, T, D * rows)`."""
-        column_px = self.config.image_column_px
-        rows, columns = pixel_values.shape[-2] // column_px, count_image_tokens(pixel_values.shape[-1], column_px)
+        columns = count_image_tokens(pixel_values.shape[-1], self.config.image_column_px)
         if pixel_values.shape[1] == 1:
             pixel_values = pixel_values.expand(-1, 3, -1, -1)
-        hidden = self.vision_tower(pixel_values).last_hidden_state
+        # Pictures of music are long: a transformer's position table is stretched to them.
+        stretch = "interpolate_pos_encoding" in inspect.signature(self.vision_tower.forward).parameters
+        options = {"interpolate_pos_encoding": True} if stretch else {}
+        hidden = self.vision_tower(pixel_values.to(self.dtype), **options).last_hidden_state
         if hidden.ndim == 3:  # (B, prefix + h * w, D): a transformer's patches, after its class token
-            hidden = hidden[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+            high, wide = patch_size(self.vision_tower)
+            grid = pixel_values.shape[-2] // high, pixel_values.shape[-1] // wide
+            hidden = hidden[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
+        elif hidden.shape[1] != feature_width(self.vision_tower):
+            hidden = hidden.permute(0, 3, 1, 2)  # timm's Swin keeps channels last
         # Rows are pooled to a fixed number, columns to one for each image token; a wide picture stays wide.
         hidden = nn.functional.adaptive_avg_pool2d(hidden, (self.config.vision_rows, columns))  # (B, D, rows, T)
         return hidden.flatten(1, 2).transpose(1, 2)
@@ -271,6 +298,32 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs |= {"pixel_values": pixel_values, "widths": widths, "image_features": image_features}
         return inputs
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.LongTensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[torch.LongTensor, dict[str, Any]]:
+        """Beams and samples of a prompt share its pictures, which are looked at once.
+
+        transformers repeats every tensor row by row; a prompt with two pictures would get the first one twice.
+        """
+        pictures, widths = model_kwargs.pop("pixel_values", None), model_kwargs.pop("widths", None)
+        features = model_kwargs.pop("image_features", None)
+        if expand_size == 1 or input_ids is None or (pictures is None and features is None):
+            model_kwargs |= {"pixel_values": pictures, "widths": widths, "image_features": features}
+            return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        if features is None:
+            features = self.get_image_features(pictures, widths)
+        counts = (input_ids == self.config.image_token_id).sum(-1).tolist()  # of each prompt
+        check_placeholders(sum(counts), features.shape[0])
+        copies = [part for part in features.split(counts) for _ in range(expand_size)]
+        ids, expanded = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return ids, expanded | {"image_features": torch.cat(copies)}
 
 
 __all__ = ["ScoreVLMForConditionalGeneration", "ScoreVLMOutput", "ScoreVLMPreTrainedModel", "dense_evidence"]

@@ -19,11 +19,11 @@ from .alphatex_token_grammar import (
     Items,
     TokenGrammar,
 )
+from .alphatex_types import beat_length
 
 MAX_GRACES_IN_A_ROW = 8
 MAX_VOICES = 4
 _TIMING = {"ts", "ac", "ft"}
-from .alphatex_types import beat_length
 
 _C = TypeVar("_C", bound="Choices")
 
@@ -197,7 +197,8 @@ class Choices:
             name = self._mark_name(i)
             if later_staff and name in _TIMING:
                 continue
-            if MARK_RANK[name] > rank or (MARK_RANK[name] == rank and name in REPEATED_MARKS):
+            anywhere = name == "labelled_tempo" or (MARK_RANK[name] == rank and name in REPEATED_MARKS)
+            if MARK_RANK[name] > rank or anywhere:
                 tokens.append(i)
         if voices:
             tokens.append(g.id["Ġ\\voice"])

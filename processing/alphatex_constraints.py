@@ -3,8 +3,7 @@ r"""Decoding that can only write canonical alphaTex whose bars close.
 `AlphaTexState` follows a text token by token and says which tokens may come next; `GrammarLogitsProcessor` puts it
 into `generate`. What it allows is parsed by `read_alphatex` and by alphaTab, every voice fills its bar exactly, strings
 of a chord ascend, and a text ends only after a complete bar. A bar may be short only as `\ac`. Left out, because few
-pictures show them: drum staves, tempo changes inside a bar, `\staff {score N}`, bars that a repeat cuts in two, and
-grace notes at the end of a bar.
+pictures show them: drum staves, `\staff {score N}`, bars that a repeat cuts in two, grace notes at the end of a bar.
 """
 
 from __future__ import annotations
@@ -146,7 +145,8 @@ class AlphaTexState(Choices):
             self.rank, self.stack, self.metre_count = MARK_RANK["ts"], ("metre_unit",), piece.value
         elif kind == "mark":
             name = piece.value[0] if isinstance(piece.value, tuple) else piece.value
-            self.rank, self.stack = MARK_RANK[name], MARK_ITEMS.get(name, ())
+            # Tempo changes inside the bar come after all other marks.
+            self.rank, self.stack = max(self.rank, MARK_RANK[name]), MARK_ITEMS.get(name, ())
             self.short, self.free = self.short or name == "ac", self.free or name == "ft"
         else:
             self.in_voices = kind == "voice"
@@ -313,7 +313,8 @@ class GrammarLogitsProcessor(LogitsProcessor):
         for token in rest:
             if state is None or token not in state.allowed():
                 return None  # a beam that scored minus infinity, or a prefix the caller forced
-            state = state.advance(token)
+            if not state.finished:  # after the end there only is padding
+                state = state.advance(token)
         return state
 
     def _mask(self, state: AlphaTexState | None, left: int | None, width: int) -> torch.Tensor:

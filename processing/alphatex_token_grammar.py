@@ -17,7 +17,7 @@ Items = tuple[str, ...]
 Table = dict[int, Items]
 
 NULLABLE = frozenset(
-    {"digits", "digits_2", "fraction", "slur_digits", "slur_digits_2", "optional_number", "diagram_marks"}
+    "digits digits_2 point fraction slur_digits slur_digits_2 optional_number optional_decimals diagram_marks".split()
 )
 NOTE_RANK = {name: rank for rank, name in enumerate(NOTE_EFFECTS)}
 BEAT_RANK = {name: rank for rank, name in enumerate(BEAT_EFFECTS)}
@@ -44,9 +44,9 @@ MARK_ITEMS: dict[str, Items] = {
     "ae": ("bracket", "small", "smalls"),
     "section": ("bracket_quote", "close"),
     "tempo": ("tempo",),
-    "labelled_tempo": ("tempo", "quote", "close"),
+    "labelled_tempo": ("tempo", "quote", "place"),
     "beaming": ("bracket", "beam_unit", "small", "smalls"),
-    "spd": ("small",), "sph": ("small",), "spu": ("small",),
+    "spd": ("spacing",), "sph": ("spacing",), "spu": ("spacing",),
 }  # fmt: skip
 
 
@@ -100,6 +100,7 @@ class TokenGrammar:
             self.of_kind[what.kind] = (*self.of_kind.get(what.kind, ()), index)
         self.effect_ids = {(w.value, w.opens): i for i, w in self.piece.items() if w.kind == "effect"}
         self.allowed_cache: dict[tuple, frozenset[int]] = {}
+        self._effects: dict[tuple[bool, int, bool], list[int]] = {}
         self.items: dict[str, Table] = {}
         self._numbers()
         self._text()
@@ -129,13 +130,23 @@ class TokenGrammar:
         items["zero"] = items["only_zero"] | {ident["Ġgradual"]: ("only_zero",)}
         for value in ("height", "any_number"):
             points = f"{value}_points"
-            items[points] = dict.fromkeys(items["offset"], (value, points)) | close
+            more: Table = dict.fromkeys(items["offset"], (value, points))
+            items[points] = more | close
         items["tempo"] = {digits[d]: ("digits",) for d in range(1, 10)}
-        items["digits"] = dict.fromkeys(digits.values(), ("digits_2",)) | dict.fromkeys(
-            self.of_kind["string"], ("fraction",)
-        )
-        items["digits_2"] = dict.fromkeys(digits.values(), ()) | dict.fromkeys(self.of_kind["string"], ("fraction",))
+        point: Table = dict.fromkeys(self.of_kind["string"], ("fraction",))
+        items["digits"] = dict.fromkeys(digits.values(), ("digits_2",)) | point
+        items["digits_2"] = dict.fromkeys(digits.values(), ("point",)) | point
+        items["point"] = point
         items["fraction"] = dict.fromkeys(digits.values(), ())
+        # Where in the bar a tempo starts: `0.5` looks like fret 0 on string 5, `0.25` does not.
+        tenths = self.of_kind["string"]
+        items["place"] = {ident[")"]: (), ident["♪0"]: ("tenth", "close"), ident["Ġ0"]: ("decimals", "close")}
+        items["tenth"] = dict.fromkeys(tenths, ())
+        items["decimals"] = dict.fromkeys(tenths, ("slur",)) | {ident["."]: ("zero_digit", "slur")}
+        items["optional_decimals"] = items["decimals"]
+        spacing: Table = dict.fromkeys(numbers(0, 60), ("optional_decimals",))
+        items["spacing"] = spacing | dict.fromkeys(self.of_kind["fret"], ("tenth",))
+        items["zero_digit"] = {digits[0]: ()}
         items["slur"] = {digits[d]: ("slur_digits",) for d in range(1, 10)}
         items["slur_digits"] = dict.fromkeys(digits.values(), ("slur_digits_2",))
         items["slur_digits_2"] = dict.fromkeys(digits.values(), ())
@@ -231,14 +242,17 @@ class TokenGrammar:
 
     def effects(self, names: dict[str, int], above: int, opens: bool) -> list[int]:
         """Effects that may come after rank `above`, except those that change a duration."""
-        return [
-            index
-            for (value, opening), index in self.effect_ids.items()
-            if opening == opens
-            and value[0] in names
-            and value[0] not in ("d", "dd", "tu", "gr")
-            and (names[value[0]] > above or (names[value[0]] == above and value[0] in REPEATED_EFFECTS))
-        ]
+        key = (names is NOTE_RANK, above, opens)
+        if key not in self._effects:
+            self._effects[key] = [
+                index
+                for (value, opening), index in self.effect_ids.items()
+                if opening == opens
+                and value[0] in names
+                and value[0] not in ("d", "dd", "tu", "gr")
+                and (names[value[0]] > above or (names[value[0]] == above and value[0] in REPEATED_EFFECTS))
+            ]
+        return self._effects[key]
 
 
 INFO_COUNT = len(INFO_FIELDS)

@@ -75,11 +75,11 @@ _GEOMETRY = {
 }
 
 
-def _flat(images: Any) -> Iterator[Any]:
+def flat_list(images: Any) -> Iterator[Any]:
     """Pictures out of a picture, a stack of pictures or nested lists of either."""
     if isinstance(images, (list, tuple)):
         for item in images:
-            yield from _flat(item)
+            yield from flat_list(item)
     elif hasattr(images, "ndim") and images.ndim == 4:
         yield from images
     else:
@@ -126,7 +126,7 @@ class ScoreImageProcessor(TorchvisionBackend):
 
     - `pixel_values`: float `(B, 1, H, W)` in 0..1 with 1 = ink. `H` is 240 for tab alone; when any system of the batch
       has a score staff, all have 320 rows, and the missing ones are added on top (rows count from the bottom).
-    - `pixel_width`: int64 `(B,)`, columns that belong to the picture; what is to the right is padding.
+    - `widths`: int64 `(B,)`, columns that belong to the picture; what is to the right is padding.
     - `string_count`: int64 `(B,)`, lines of the tab staff; 0 when `do_locate` is off.
     - `has_score`: int64 `(B,)`, 1 where a score staff stands above the tab.
 
@@ -137,7 +137,7 @@ class ScoreImageProcessor(TorchvisionBackend):
     """
 
     valid_kwargs = ScoreImageKwargs
-    model_input_names = ["pixel_values", "pixel_width", "string_count", "has_score"]
+    model_input_names = ["pixel_values", "widths", "string_count", "has_score"]
     line_distance_px = LINE_DISTANCE_PX
     rows_above = ROWS_ABOVE
     rows_above_score = ROWS_ABOVE_SCORE
@@ -162,7 +162,7 @@ class ScoreImageProcessor(TorchvisionBackend):
     ) -> BatchFeature:
         """See the class. Other keyword arguments of transformers' image processors have no meaning here."""
         locate = self.do_locate if do_locate is None else do_locate
-        pictures = list(_flat(images))
+        pictures = list(flat_list(images))
         if not pictures:
             raise InputError(None, "there is no picture in the batch")
         systems = [self._system(picture, index, locate) for index, picture in enumerate(pictures)]
@@ -192,7 +192,7 @@ class ScoreImageProcessor(TorchvisionBackend):
             values[i, 0, height - rows :, :columns] = (255.0 - system.array) / 255.0
         data = {
             "pixel_values": values,
-            "pixel_width": np.array([s.array.shape[1] for s in systems], np.int64),
+            "widths": np.array([s.array.shape[1] for s in systems], np.int64),
             "string_count": np.array([s.string_count for s in systems], np.int64),
             "has_score": np.array([int(s.has_score) for s in systems], np.int64),
         }

@@ -264,14 +264,15 @@ def _skips_lines(ys: list[float], centres: np.ndarray, strengths: np.ndarray) ->
 
 
 def _is_thick(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> bool:
-    """Whether the lines fill much of their spacing, as the beams of fast notes do."""
+    """Whether the lines fill much of their spacing, as the beams of fast notes and the grain of photos do."""
     distance = (ys[-1] - ys[0]) / (len(ys) - 1)
     on = off = 0
     for y in ys:
         on += int(rows.long[int(y), extent[0] : extent[1]].sum())
         for side in (y - 0.3 * distance, y + 0.3 * distance):
             off += int(rows.long[min(rows.height - 1, max(0, int(side))), extent[0] : extent[1]].sum())
-    return off > 0.7 * on
+    area = rows.darkness[int(ys[0]) : int(ys[-1]) + 1, extent[0] : extent[1]]
+    return off > 0.7 * on or float((area > INK_DARKNESS).mean()) > 0.5  # noise and pictures are dark all over
 
 
 def _refined(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> list[float]:

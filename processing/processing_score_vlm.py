@@ -8,8 +8,14 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from ..modeling.connectors import count_image_tokens
+from .image_processing_score import flat_list
 
-READ_INSTRUCTION = "Read this."
+NOT_FOR_THE_MODEL = ("string_count", "has_score")
+
+
+def _with_channels(image: Any) -> Any:
+    """Gives a grey array `(H, W)` the axis of channels that transformers looks for."""
+    return image[None] if getattr(image, "ndim", 3) == 2 else image
 
 
 class ScoreVLMProcessor(ProcessorMixin):
@@ -21,8 +27,6 @@ class ScoreVLMProcessor(ProcessorMixin):
         image_column_px: Pixels of the canvas behind one image token; as in the model's configuration.
         chat_template: How turns are written; the tokenizer's own when left out.
     """
-
-    valid_kwargs = ["chat_template", "image_column_px"]
 
     def __init__(self, image_processor=None, tokenizer=None, image_column_px=8, chat_template=None, **kwargs):
         self.image_column_px = image_column_px
@@ -42,10 +46,18 @@ class ScoreVLMProcessor(ProcessorMixin):
         Returns:
             `input_ids` and `attention_mask` `(B, L)`; with pictures `pixel_values` `(P, 1, H, W)`, `widths` `(P,)`.
         """
+        if images is not None:
+            images = [_with_channels(image) for image in flat_list(images)]
         if images is not None and text is None:
-            count = len(images) if isinstance(images, (list, tuple)) else 1
-            text = [self.read_prompt()] * count
+            text = [self.read_prompt()] * len(images)
+        if "text_kwargs" not in kwargs:
+            kwargs.setdefault("padding", True)  # systems differ in width, so their prompts in length
         return super().__call__(images=images, text=text, **kwargs)
+
+    @property
+    def unused_input_names(self) -> list[str]:
+        """What the image processor says about a picture and the model does not take."""
+        return list(NOT_FOR_THE_MODEL)
 
     def read_prompt(self) -> str:
         """The turn that asks to read one picture."""

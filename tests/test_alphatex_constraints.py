@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,7 +27,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 TOKENIZER = AlphaTexTokenizer()
 GRAMMAR = TokenGrammar(TOKENIZER.get_vocab())
 HEAD = "\\staff {tabs}\n"
-# Drums, tempo changes inside a bar and staves of figures are left out of the grammar, as its docstring says.
+# Drums and staves of figures are left out of the grammar, as its docstring says.
 ACCEPTED = ("beat_effects", "note_effects", "rhythm", "seven_strings", "structure", "pitches", "voices_and_staves")
 
 
@@ -34,6 +35,14 @@ def follow(text: str, context: DecodingContext | None = None) -> AlphaTexState:
     state = AlphaTexState(GRAMMAR, context or DecodingContext())
     for token in TOKENIZER(text).input_ids:
         state = state.advance(token)
+    return state
+
+
+def after(text: str, *pieces: str, context: DecodingContext | None = None) -> AlphaTexState:
+    """The state after a text and some single tokens: half a note has no spelling of its own."""
+    state = follow(text, context)
+    for piece in pieces:
+        state = state.advance(GRAMMAR.id[piece])
     return state
 
 
@@ -52,7 +61,7 @@ def walk(seed: int, context: DecodingContext | None = None) -> str:
         prefix = "\\voiceMode barWise\n" + HEAD if seed % 4 == 1 else HEAD
         tokens = list(TOKENIZER(prefix).input_ids)
         state = follow(prefix, context)
-    budget = chance.randrange(10, 250)
+    budget = chance.randrange(10, 150)
     while not state.finished:
         token = chance.choice(sorted(state.allowed())) if len(tokens) < budget else state.closing_token()
         tokens.append(token)
@@ -62,7 +71,7 @@ def walk(seed: int, context: DecodingContext | None = None) -> str:
 
 
 def test_random_walks_read_and_close() -> None:
-    for seed in range(300):
+    for seed in range(200):
         text = walk(seed, DecodingContext(max_staves=1 + seed % 3))
         assert closes(text), text
 
@@ -130,13 +139,12 @@ def test_only_a_pick_up_may_be_short() -> None:
 
 
 def test_strings_ascend_and_exist() -> None:
-    assert ".1" not in tokens_of(follow(HEAD + "(3.2 3"))
-    assert tokens_of(follow(HEAD + "(3.2 3")) == {".3", ".4", ".5", ".6"}
+    assert tokens_of(after(HEAD + "(3.2", "♪3")) == {".3", ".4", ".5", ".6"}
+    assert tokens_of(after(HEAD, "Ġ⟮", "♪3")) == {".1", ".2", ".3", ".4", ".5"}  # a second note must find its string
     four = DecodingContext(strings=4)
-    assert tokens_of(follow(HEAD + "(3.1 3", four)) == {".2", ".3", ".4"}
+    assert tokens_of(after(HEAD + "(3.1", "♪3", context=four)) == {".2", ".3", ".4"}
     assert "♪3" not in tokens_of(follow(HEAD + "(3.1 3.6"))
-    named = HEAD + "\\tuning (G2 D2 A1 E1)\n(3.1 3"
-    assert tokens_of(follow(named)) == {".2", ".3", ".4"}
+    assert tokens_of(after(HEAD + "\\tuning (G2 D2 A1 E1)\n(3.1", "♪3")) == {".2", ".3", ".4"}
 
 
 def test_every_voice_fills_the_bar() -> None:
@@ -147,7 +155,7 @@ def test_every_voice_fills_the_bar() -> None:
 
 
 def test_the_cursor_says_what_is_chosen() -> None:
-    text = HEAD + "3.3.8 (0.1 2.2).8 r.4 r.2 |\n5.3{h}.8{d} 7"
+    text = HEAD + "3.3.8 (0.1 2.2).8 r.4 r.2 |\n5.3{h}.8{d} 7.3"
     fields, state = [], AlphaTexState(GRAMMAR)
     for token in TOKENIZER(text).input_ids:
         fields.append(state.cursor.field)
@@ -185,14 +193,17 @@ def test_a_step_is_fast() -> None:
 
 
 @pytest.fixture(scope="module")
-def language_model() -> LlamaForCausalLM:
+def language_model() -> Iterator[LlamaForCausalLM]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a model this small only waits for its threads
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(TOKENIZER) + 8,  # padded, as some models do
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         pad_token_id=TOKENIZER.pad_token_id, eos_token_id=TOKENIZER.eos_token_id, bos_token_id=TOKENIZER.bos_token_id,
     )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    yield LlamaForCausalLM(config).eval()
+    torch.set_num_threads(threads)
 
 
 def generate(model: LlamaForCausalLM, length: int = 260, **options: object) -> list[str]:

@@ -174,7 +174,7 @@ def test_two_processes_equal_one_with_the_joined_batch(tmp_path):
 
     def go(command, folder, batch_size, steps):
         arguments = [str(script), str(tmp_path / folder), str(batch_size), str(steps)]
-        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=150)
+        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

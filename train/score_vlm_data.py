@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..modeling.connectors import count_image_tokens
 from ..processing.alphatex_grammar import read_alphatex
 from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand
 from ..processing.errors import InputError
@@ -38,6 +39,7 @@ class SystemRow:
         tab_line_ys: Centres of the tab lines, from the top.
         has_score: Whether a score staff stands above.
         name: Where it comes from, for messages.
+        metre: In force before the first bar; matters where the picture shows none.
     """
 
     image: np.ndarray
@@ -47,6 +49,7 @@ class SystemRow:
     tab_line_ys: list[float]
     has_score: bool
     name: str = ""
+    metre: tuple[int, int] = (4, 4)
 
 
 class PackWriter:
@@ -80,6 +83,7 @@ class PackWriter:
         height, width = canvas.shape
         entry = {"offset": self.pixels.tell(), "size": len(packed), "height": height, "width": width}
         entry |= {"text": row.text, "strings": score.staves[0].strings, "score": row.has_score, "name": row.name}
+        entry["metre"] = list(row.metre)
         self.pixels.write(packed)
         self.rows.append(entry)
         for name, arrays in self.labels.items():
@@ -237,13 +241,83 @@ class DenseCollate:
         }
 
 
-def row_from_picture(picture: Any, text: str, name: str = "") -> SystemRow:
+class Texts(Dataset):
+    """The texts of packed systems, as rows `{"text": …}`."""
+
+    def __init__(self, systems: PackedSystems) -> None:
+        self.texts_ = list(systems.texts())
+
+    def __len__(self) -> int:
+        return len(self.texts_)
+
+    def __getitem__(self, i: int) -> dict[str, str]:
+        return {"text": self.texts_[i]}
+
+
+class TextCollate:
+    """Turns texts into what a causal language model trains on: `<|assistant|>` text `<|end|>`, padded on the right."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int = 1500) -> None:
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.start = tokenizer.convert_tokens_to_ids("<|assistant|>")
+
+    def __call__(self, rows: Iterable[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        end = self.tokenizer.eos_token_id
+        texts = [[self.start, *self.tokenizer.encode(r["text"], add_special_tokens=False), end] for r in rows]
+        return pad_right([(ids[: self.max_tokens], 1) for ids in texts], self.tokenizer.pad_token_id)
+
+
+def pad_right(rows: list[tuple[list[int], int]], pad: int) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask` and `labels` of token lists; the first tokens of a row (the prompt) are not learnt."""
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, (row, prompt) in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+        labels[i, prompt : len(row)] = ids[i, prompt : len(row)]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+class ReaderCollate:
+    """Makes a batch for ScoreVLM: pictures, the turn that asks to read them, and the text as the answer.
+
+    Args:
+        space: Class names of the dense heads.
+        processor: `ScoreVLMProcessor`.
+        augment: Vary the pictures.
+        dense: Give the dense labels too, so that the tower goes on learning from them.
+    """
+
+    def __init__(self, space: dict[str, list[str]], processor: Any, augment: bool, dense: bool) -> None:
+        self.pictures, self.processor, self.dense = DenseCollate(space, augment), processor, dense
+
+    def __call__(self, rows: Iterable[Any]) -> dict[str, Any]:
+        rows = [row for entry in rows for row in (entry if isinstance(entry, list) else [entry])]
+        batch = self.pictures(rows)
+        tokenizer, texts = self.processor.tokenizer, []
+        prompt = self.processor.read_prompt()
+        for row in rows:
+            count = count_image_tokens(row["width"], self.processor.image_column_px)
+            asked = tokenizer.encode(prompt.replace("<|image|>", "<|image|>" * count), add_special_tokens=False)
+            answer = tokenizer.encode(row["text"], add_special_tokens=False)
+            texts.append((asked + answer + [tokenizer.eos_token_id], len(asked)))
+        if not self.dense:
+            del batch["dense_labels"]
+        return batch | pad_right(texts, tokenizer.pad_token_id)
+
+
+def row_from_picture(
+    picture: Any, text: str, name: str = "", first_bar: int = 0, metre: tuple[int, int] = (4, 4)
+) -> SystemRow:
     """A training row from what the renderer gives.
 
     Args:
         picture: A `RenderedPicture` of one system.
         text: The canonical alphaTex it was engraved from.
         name: For messages.
+        first_bar: Number that the engraver gave to the first bar of the picture.
+        metre: In force before that bar.
     """
     system = picture.systems[0]
     tab, score = system.staff("tab"), system.staff("score")
@@ -252,9 +326,10 @@ def row_from_picture(picture: Any, text: str, name: str = "") -> SystemRow:
     return SystemRow(
         image=np.asarray(picture.image()),
         text=text,
-        beat_x={(b.bar, b.voice, b.beat): b.on_x for b in picture.beats if b.kind == "tab"},
+        beat_x={(b.bar - first_bar, b.voice, b.beat): b.on_x for b in picture.beats if b.kind == "tab"},
         bar_x=[(bar.x, bar.x + bar.w) for bar in sorted(picture.bars, key=lambda bar: bar.bar)],
         tab_line_ys=list(tab.lines),
         has_score=score is not None,
         name=name,
+        metre=metre,
     )

@@ -46,7 +46,7 @@ def evaluate_tower(model: Any, systems: PackedSystems, count: int) -> dict[str, 
         logits = {name: value.float().cpu().numpy() for name, value in out.dense_logits.items()}
         for i, row in enumerate(rows):
             show = ("score", "tabs") if row["score"] else ("tabs",)
-            reader = DenseReader(systems.space, show, row["strings"])
+            reader = DenseReader(systems.space, show, row["strings"], tuple(row.get("metre", (4, 4))))
             got = write_alphatex(reader.read({n: x[i] for n, x in logits.items()}, row["width"]).score)
             exact += got == row["text"]
             total += 1
@@ -58,3 +58,23 @@ def evaluate_tower(model: Any, systems: PackedSystems, count: int) -> dict[str, 
         "bar_exact": bars_right / bars,
         "loss": float(np.float64(loss) / total),
     }
+
+
+@torch.no_grad()
+def evaluate_text_loss(model: Any, systems: PackedSystems, collate: Any, count: int) -> dict[str, float]:
+    """Loss of the language model on validation systems, and how many of its tokens it would choose right.
+
+    Returns:
+        `loss` in nats a token, `token_accuracy`; both with the truth as prefix.
+    """
+    total = right = tokens = 0.0
+    for rows in batches_by_size(systems, count):
+        batch = collate(rows)
+        with torch.autocast(model.device.type, torch.bfloat16):
+            out = model(**batch)
+        wanted = batch["labels"][:, 1:]
+        learnt = wanted != -100
+        right += float((out.logits[:, :-1].argmax(-1) == wanted)[learnt].sum())
+        tokens += float(learnt.sum())
+        total += float(out.loss) * float(learnt.sum())
+    return {"loss": total / tokens, "token_accuracy": right / tokens}

@@ -1,6 +1,7 @@
 """Trains ScoreVLM, stage by stage.
 
-    accelerate launch train score_vlm --stage pack --data DIR --packed PACKED      # Parquet to canvases, once
+    accelerate launch train score_vlm --stage pack --data DIR --output_dir PACKED            # from Parquet, or
+    accelerate launch train score_vlm --stage pack --generate 36000 --output_dir PACKED      # drawn on the spot
     accelerate launch train score_vlm --stage tower --packed PACKED --output_dir RUN/tower --max_minutes 60
     accelerate launch train score_vlm --stage lm --packed PACKED --output_dir RUN/lm --max_minutes 10
     accelerate launch train score_vlm --stage projector --packed PACKED --tower RUN/tower/best --lm RUN/lm/best ...
@@ -13,6 +14,7 @@ the spot, to see that everything fits together.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ class ScoreVLMArguments:
 
     stage: str = option("tower", "which stage to run", choices=STAGES)
     data: str = option("", "stage pack: folder of Parquet files made by build_score_tab")
+    generate: int = option(0, "stage pack: systems of generated pieces to draw, in place of --data")
+    split: str = option("train", "stage pack: which pieces", choices=("train", "validation", "test"))
+    continuations: float = option(0.15, "stage pack: part of the generated systems without a metre at the start")
     packed: list[str] = option([], "packed folders to train on")
     packed_validation: list[str] = option([], "packed folders to choose the best weights on")
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
@@ -39,9 +44,40 @@ class ScoreVLMArguments:
     model: str = option("", "model folder of a ScoreVLM to go on from")
     train_tower: bool = option(False, "stage instruct: the tower learns too, from text and dense labels")
     lora_rank: int = option(0, "stage instruct: rank of LoRA on the language model; 0: all its weights learn")
-    hidden_size: int = option(256, "width of a new language model")
-    num_layers: int = option(6, "layers of a new language model")
+    hidden_size: int = option(192, "width of a new language model")
+    num_layers: int = option(4, "layers of a new language model")
     smoke: bool = option(False, "4 steps of a tiny model on made-up systems")
+
+
+def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
+    """Brings pictures to their canvas once; `--output_dir` is the packed folder."""
+    from .score_vlm_pack import generated_rows, pack, rows_from_parquet
+
+    if bool(args.data) == bool(args.generate):
+        raise InputError(None, "say what to pack: either --data FOLDER or --generate COUNT")
+    folder = Path(training.output_dir)
+    if args.data:
+        failures = pack(rows_from_parquet(Path(args.data), args.split), folder)
+    else:
+        rows = generated_rows(training.seed, args.generate, args.split, args.continuations)
+        failures = pack(rows, folder, args.generate)
+    if failures:
+        raise InputError(folder / "failures.txt", f"{len(failures)} systems could not be packed; the rest are")
+
+
+def run_smoke(training: TrainingArguments) -> None:
+    """Four steps of the tower, then of the reader, tiny, on systems drawn on the spot."""
+    from dataclasses import replace
+
+    from .score_vlm_pack import generated_rows, pack
+
+    folder = Path(training.output_dir)
+    pack(generated_rows(0, 12, "train", 0.3), folder / "packed")
+    common = {"max_steps": 4, "max_minutes": 0.0, "num_epochs": 0.0, "logging_steps": 1, "overwrite": True}
+    args = ScoreVLMArguments(packed=[str(folder / "packed")], pixels=400_000, hidden_size=64, num_layers=2)
+    run_tower(args, replace(training, output_dir=str(folder / "tower"), **common))
+    args = replace(args, stage="instruct", tower=str(folder / "tower" / "final"))
+    run_reader(args, replace(training, output_dir=str(folder / "reader"), **common))
 
 
 def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
@@ -77,12 +113,125 @@ def tower_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return out.loss, out.losses
 
 
+def run_lm(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
+    """A small NanoChat on canonical alphaTex, without pictures."""
+    from transformers import AutoModelForCausalLM
+
+    from ..processing.tokenization_alphatex import AlphaTexTokenizer
+    from .loop import train
+    from .score_vlm_data import PackedSystems, TextCollate, Texts
+
+    tokenizer = AlphaTexTokenizer()
+    model = AutoModelForCausalLM.from_config(text_config(args, tokenizer))
+    return train(
+        model,
+        Texts(PackedSystems(args.packed)),
+        training,
+        collate=TextCollate(tokenizer),
+        processor=tokenizer,
+    )
+
+
+def text_config(args: ScoreVLMArguments, tokenizer: Any) -> Any:
+    """NanoChat of the asked size, for this vocabulary."""
+    from transformers import NanoChatConfig
+
+    return NanoChatConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=args.hidden_size,
+        intermediate_size=4 * args.hidden_size,
+        num_hidden_layers=args.num_layers,
+        num_attention_heads=args.hidden_size // 32,
+        max_position_embeddings=4096,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
+    """ScoreVLM and its processor: a whole checkpoint, or put together from a tower and a language model."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ..configuration.configuration_score_vlm import ScoreVLMConfig
+    from ..modeling.modeling_score_tower import ScoreTowerModel
+    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
+    from ..processing.image_processing_score import ScoreImageProcessor
+    from ..processing.processing_score_vlm import ScoreVLMProcessor
+    from ..processing.tokenization_alphatex import AlphaTexTokenizer
+
+    if args.model:
+        model = ScoreVLMForConditionalGeneration.from_pretrained(args.model)
+        return model, ScoreVLMProcessor.from_pretrained(args.model)
+    if not args.tower:
+        raise InputError(None, "say which tower to build on: --tower FOLDER (of stage tower), or --model FOLDER")
+    tokenizer = AlphaTexTokenizer()
+    tower = ScoreTowerModel.from_pretrained(args.tower)
+    language = AutoConfig.from_pretrained(args.lm) if args.lm else text_config(args, tokenizer)
+    image_token = tokenizer.convert_tokens_to_ids("<|image|>")
+    config = ScoreVLMConfig(vision_config=tower.config, text_config=language, image_token_id=image_token)
+    model = ScoreVLMForConditionalGeneration(config)
+    model.vision_tower.load_state_dict(tower.state_dict())
+    if args.lm:
+        model.language_model.load_state_dict(AutoModelForCausalLM.from_pretrained(args.lm).state_dict())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, ScoreVLMProcessor(ScoreImageProcessor(), tokenizer)
+
+
+def run_reader(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
+    """Stages projector and instruct: text from pictures."""
+    from .loop import train
+    from .score_vlm_data import Buckets, PackedSystems, ReaderCollate
+    from .score_vlm_evaluation import evaluate_text_loss
+
+    model, processor = build_model(args)
+    model.requires_grad_(False)
+    model.connector.requires_grad_(True)
+    if args.stage == "instruct":
+        if args.lora_rank:
+            add_lora(model, args.lora_rank)
+        else:
+            model.language_model.requires_grad_(True)
+        model.vision_tower.requires_grad_(args.train_tower)
+    systems = PackedSystems(args.packed)
+    validation = PackedSystems(args.packed_validation) if args.packed_validation else None
+    collate = ReaderCollate(systems.space, processor, augment=True, dense=args.train_tower)
+    evaluate = None
+    if validation is not None:
+        plain = ReaderCollate(systems.space, processor, augment=False, dense=False)
+        evaluate = lambda m: evaluate_text_loss(m, validation, plain, args.validation_systems)  # noqa: E731
+    training.batch_size = 1  # a row is a bucket, which is a batch already
+    return train(
+        model,
+        Buckets(systems, args.pixels, training.seed),
+        training,
+        collate=collate,
+        evaluate_fn=evaluate,
+        processor=processor,
+    )
+
+
+def add_lora(model: Any, rank: int) -> None:
+    """Puts LoRA (arXiv 2106.09685) on the attention and the feed-forward of the language model."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"])
+    inject_adapter_in_model(config, model.language_model)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one stage; see the module's text for the commands."""
-    args, training = parse_arguments((ScoreVLMArguments, TrainingArguments), argv, prog="train score_vlm")
+    flags = list(sys.argv[1:] if argv is None else argv)
+    if "--smoke" in flags or "pack" in flags:
+        flags += ["--max_steps", "4"]  # the loop wants to know how long; here it is no question
+    args, training = parse_arguments((ScoreVLMArguments, TrainingArguments), flags, prog="train score_vlm")
     if args.stage != "pack" and not args.packed and not args.smoke:
         raise InputError(None, "say what to train on: --packed FOLDER (made by --stage pack)")
-    stages = {"tower": run_tower}
+    if args.smoke:
+        run_smoke(training)
+        return 0
+    stages = {"pack": run_pack, "tower": run_tower, "lm": run_lm, "projector": run_reader, "instruct": run_reader}
     stages[args.stage](args, training)
     return 0
 

@@ -1,6 +1,6 @@
 """The alphaTab renderer: checks, engraves and converts alphaTex through long-lived Node processes.
 
-`AlphaTabPool` is for many jobs, `render` and `convert` for one file.
+`AlphaTabPool` is for many jobs, `render` and `convert` for files.
 """
 
 from .client import AlphaTabPool
@@ -15,14 +15,15 @@ from .jobs import (
     StaffBox,
     SystemBox,
 )
+from .many_files import FileResult, convert, render
 from .runtime import ensure_installed
-from .verbs import convert, render
 
 __all__ = [
     "AlphaTabPool",
     "BarBox",
     "BeatBox",
     "Diagnostic",
+    "FileResult",
     "NoteBox",
     "RenderError",
     "RenderJob",

@@ -10,12 +10,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ...processing.alphatex_grammar import read_alphatex
 from ...processing.errors import InputError
+from ...processing.musicxml import to_musicxml
 from .client import AlphaTabPool, load_source
 from .jobs import RenderedPicture, RenderError, RenderJob
 
 ALPHATEX_SUFFIXES = (".atex", ".alphatex", ".tex", ".txt")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
+MUSICXML_SUFFIXES = (".musicxml", ".xml")
 _TARGETS = {".gp": "gp7", ".mid": "midi", ".midi": "midi"}
 # A picture for people, as alphaTab shows a score; RenderJob's own defaults are for training data.
 _PAGE = {"layout": "page", "staves": "auto", "titles": True, "tuning": True, "bar_numbers": "first", "color": True,
@@ -127,7 +130,8 @@ def convert(
 
     Args:
         source: Path of an alphaTex, Guitar Pro (gp3 to gp8, gpx) or MusicXML file, or alphaTex itself.
-        out: `.atex` (or `.alphatex`, `.tex`, `.txt`), `.gp` (Guitar Pro 7 and 8), `.mid`, or a picture suffix.
+        out: `.alphatex` (or `.atex`, `.tex`, `.txt`), `.gp` (Guitar Pro 7 and 8), `.mid`, `.musicxml` (or `.xml`), or a
+            picture suffix.
         canonical: alphaTex in canonical form; false keeps alphaTab's own form with all that no picture shows.
         pool: Pool to use instead of the shared one.
 
@@ -138,18 +142,19 @@ def convert(
     suffix = target.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
         return render(source, out, pool=pool)[0]
-    if suffix in (".musicxml", ".mxl", ".xml"):
-        raise InputError(target, "MusicXML can be read but not written; write .atex, .gp or .mid")
-    if suffix not in ALPHATEX_SUFFIXES and suffix not in _TARGETS:
-        raise InputError(target, f"can not write a file ending in {suffix!r}; use .atex, .gp, .mid, .png, .svg or .pdf")
+    if suffix not in (*ALPHATEX_SUFFIXES, *MUSICXML_SUFFIXES, *_TARGETS):
+        known = ".alphatex, .gp, .mid, .musicxml, .png, .svg or .pdf"
+        raise InputError(target, f"can not write a file ending in {suffix!r}; use {known}")
     path = _source_path(source)
     loaded = load_source(source, is_path=path is not None)
     pool = pool or default_pool()
     with _named(path):
         if suffix in _TARGETS:
             content = pool.convert(loaded, target_format=_TARGETS[suffix])
+        elif suffix in MUSICXML_SUFFIXES:
+            content = to_musicxml(read_alphatex(pool.canonicalise(loaded, is_path=False))).encode()
         elif canonical:
-            content = pool.canonicalise(loaded).encode()
+            content = pool.canonicalise(loaded, is_path=False).encode()
         else:
             content = pool.convert(loaded, target_format="alphatex")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,316 @@
+"""Reads systems with a trained ScoreVLM: dense evidence, grammar, language model, one text a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .alphatex_bars import bars_close
+from .alphatex_grammar import AlphaTexError, Score, read_alphatex, write_alphatex
+from .dense_reading import DenseReader, DenseReading
+from .errors import InputError
+from .system_canvas import NormalisedSystem
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Metre = tuple[int, int]
+COMMON_METRES: tuple[Metre, ...] = ((4, 4), (3, 4), (6, 8), (2, 4), (12, 8), (9, 8), (5, 4), (7, 8), (3, 8), (7, 4))
+UNSURE = 0.5  # a bar with less chance of being right is named
+MAX_PIXELS = 12_000_000  # of the canvases in one pass through the tower
+MAX_NEW_TOKENS = 1400
+
+
+@dataclass
+class SystemReading:
+    """One system, read.
+
+    Attributes:
+        text: Canonical alphaTex.
+        bar_confidence: Chance that a bar is right as a whole, by bar.
+        seconds: Share of the time that its batch took.
+        bars: Number of bars.
+        notes: Number of notes, ties counted.
+        closes: Whether every bar fills its metre.
+        box: `(left, top, right, bottom)` on its upright page, in pixels; `None` for a picture of one system.
+        score: The typed text.
+    """
+
+    text: str
+    bar_confidence: list[float]
+    seconds: float = 0.0
+    bars: int = 0
+    notes: int = 0
+    closes: bool = False
+    box: tuple[float, float, float, float] | None = None
+    score: Score | None = field(default=None, repr=False)
+
+    @property
+    def unsure_bars(self) -> list[int]:
+        """Bars, counted from 1, that are more likely wrong than right."""
+        return [i + 1 for i, chance in enumerate(self.bar_confidence) if chance < UNSURE]
+
+
+def infer_metre(reader: DenseReader, logits: dict[str, np.ndarray], width: int) -> tuple[Metre, DenseReading]:
+    """The metre in which a system without a time signature makes most sense, with its reading."""
+    best: tuple[float, Metre, DenseReading] | None = None
+    for metre in COMMON_METRES:
+        reader.metre = metre
+        reading = reader.read(logits, width)
+        value = float(np.sum(np.log(np.maximum(reading.bar_confidence, 1e-12))))
+        if best is None or value > best[0]:
+            best = (value, metre, reading)
+    assert best is not None
+    return best[1], best[2]
+
+
+def metre_after(score: Score, before: Metre) -> Metre:
+    """The metre in force after the last bar."""
+    for bar in score.staves[0].bars:
+        before = bar.time_signature or before
+    return before
+
+
+class SystemReader:
+    """A trained reader.
+
+    Args:
+        model: `ScoreVLMForConditionalGeneration` with a `score_tower`.
+        processor: Its `ScoreVLMProcessor`.
+        grammar: Keep to the grammar: what is written parses, and its bars close.
+        evidence: Weight of the dense heads' evidence in the language model's choices; 0 or `False` for none.
+        dense_only: Write what the dense heads read, without the language model.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, grammar: bool = True, evidence: float = 1.0, dense_only: bool = False
+    ) -> None:
+        from .alphatex_constraints import TokenGrammar
+
+        self.model, self.processor = model.eval(), processor
+        self.grammar, self.evidence, self.dense_only = grammar, float(evidence), dense_only
+        self.tokens = TokenGrammar(processor.tokenizer.get_vocab())
+        self.labels = model.config.vision_config.labels
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, device: str = "auto", **switches: Any) -> SystemReader:
+        """Loads a checkpoint.
+
+        Raises:
+            InputError: The folder is no ScoreVLM checkpoint, or the device is not there.
+        """
+        import torch
+
+        from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
+        from .processing_score_vlm import ScoreVLMProcessor
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            model = ScoreVLMForConditionalGeneration.from_pretrained(str(checkpoint), dtype=torch.float32).to(device)
+            processor = ScoreVLMProcessor.from_pretrained(str(checkpoint))
+        except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise InputError(checkpoint, f"does not load as a ScoreVLM checkpoint on {device}: {why}") from error
+        return cls(model, processor, **switches)
+
+    def read_batch(self, pictures: Sequence[Image.Image | np.ndarray]) -> list[SystemReading]:
+        """Reads pictures of one system each, in order; their first bars show the metre or it is inferred.
+
+        Raises:
+            InputError: A picture shows no system; its index in the batch is named.
+        """
+        systems = [self.processor.image_processor._system(picture, i, True) for i, picture in enumerate(pictures)]
+        return self.read_systems(systems, chained=False)
+
+    def read_page(self, page: Image.Image | np.ndarray) -> list[SystemReading]:
+        """Reads all systems of a page from the top, each with the metre that the one before ended in."""
+        from .page_systems import draw_region, read_page
+        from .picture_files import grey_on_white
+
+        array = page if isinstance(page, np.ndarray) else np.asarray(grey_on_white(page))
+        found = read_page(array)
+        if not found.systems:
+            return []
+        readings = self.read_systems([draw_region(found, region) for region in found.systems], chained=True)
+        for reading, region in zip(readings, found.systems, strict=True):
+            reading.box = tuple(map(float, region.box))  # type: ignore[assignment]
+        return readings
+
+    def read_systems(self, systems: Sequence[NormalisedSystem], chained: bool) -> list[SystemReading]:
+        """Reads canvases.
+
+        Args:
+            systems: Canvases with what is known of them.
+            chained: They follow each other: a metre stays in force until another is written.
+        """
+        started = time.perf_counter()
+        evidence = self._look(systems)
+        readings: list[DenseReading] = []
+        metres: list[Metre] = []
+        metre: Metre | None = None
+        for system, logits in zip(systems, evidence, strict=True):
+            show = ("score", "tabs") if system.has_score else ("tabs",)
+            strings = system.string_count if 4 <= system.string_count <= 7 else 6
+            reader = DenseReader(self.labels, show, strings, metre)
+            reading = reader.read(logits, system.array.shape[1])
+            before = metre or (4, 4)
+            if metre is None and reading.score.staves[0].bars[0].time_signature is None:
+                before, reading = infer_metre(reader, logits, system.array.shape[1])
+            readings.append(reading)
+            metres.append(before)
+            metre = metre_after(reading.score, before) if chained else None
+        texts = self._write(systems, readings, metres)
+        seconds = (time.perf_counter() - started) / max(len(systems), 1)
+        return [self._result(*parts, seconds) for parts in zip(texts, readings, metres, strict=True)]
+
+    def _look(self, systems: Sequence[NormalisedSystem]) -> list[dict[str, np.ndarray]]:
+        """Dense logits of each canvas; like sizes go through the tower together."""
+        import torch
+
+        found: list[dict[str, np.ndarray]] = [{} for _ in systems]
+        for group in _by_size(systems):
+            values, widths = self._tensors([systems[i] for i in group])
+            with torch.inference_mode():
+                out = self.model.read_dense(values, widths)
+            fields = {name: value.float().cpu().numpy() for name, value in out.dense_logits.items()}
+            for row, i in enumerate(group):
+                found[i] = {name: value[row] for name, value in fields.items()}
+        return found
+
+    def _tensors(self, systems: Sequence[NormalisedSystem]) -> tuple[Any, Any]:
+        batch = self.processor.image_processor._batch(list(systems), "pt")
+        device = self.model.device
+        return batch["pixel_values"].to(device), batch["widths"].to(device)
+
+    def _write(
+        self, systems: Sequence[NormalisedSystem], readings: list[DenseReading], metres: list[Metre]
+    ) -> list[str]:
+        """Texts of the language model, or the dense drafts."""
+        drafts = [write_alphatex(reading.score) for reading in readings]
+        if self.dense_only:
+            return drafts
+        texts = [""] * len(systems)
+        for group in _by_size(systems):
+            part = self._generate([systems[i] for i in group], [readings[i] for i in group], [metres[i] for i in group])
+            for i, text in zip(group, part, strict=True):
+                texts[i] = text
+        return texts
+
+    def _generate(
+        self, systems: Sequence[NormalisedSystem], readings: list[DenseReading], metres: list[Metre]
+    ) -> list[str]:
+        import torch
+
+        from ..modeling.connectors import count_image_tokens
+
+        values, widths = self._tensors(systems)
+        counts = [count_image_tokens(int(width), self.processor.image_column_px) for width in widths]
+        with torch.inference_mode():
+            features = self.model.get_image_features(values, widths).split(counts)
+            return [self._write_one(*parts) for parts in zip(features, readings, metres, strict=True)]
+
+    def _write_one(self, features: Any, reading: DenseReading, metre: Metre) -> str:
+        """Greedy decoding of one system.
+
+        With evidence the result nearly always is the draft. So the draft is checked in one pass, and the model writes
+        on from the first token that it would choose otherwise: the same text as token by token, many times faster.
+        """
+        import torch
+
+        from .alphatex_constraints import GrammarLogitsProcessor
+        from .dense_evidence import DraftEvidence, ReadingContext
+
+        tokenizer, device = self.processor.tokenizer, self.model.device
+        prompt = self.processor.read_prompt().replace("<|image|>", "<|image|>" * len(features))
+        start = tokenizer.encode(prompt, add_special_tokens=False)
+        max_bars = len(reading.score.staves[0].bars) + 4
+        context = ReadingContext(strings=6, metre=metre, max_bars=max_bars, picture=0)
+        evidence, accepted, room = None, [], MAX_NEW_TOKENS
+        if self.evidence:
+            evidence = DraftEvidence(self.tokens, [reading], [context], tokenizer, self.evidence)
+            draft = evidence.drafts[0]
+            room = min(room, len(draft) * 3 // 2 + 60)
+        rules = GrammarLogitsProcessor(
+            self.tokens,
+            context=context,
+            max_length=len(start) + room if self.grammar else None,
+            evidence=evidence,
+            enabled=self.grammar,
+        )
+        if evidence is not None and self.grammar:
+            accepted = self._accept(features, start, draft, rules)
+            if accepted and accepted[-1] == tokenizer.eos_token_id:
+                return tokenizer.decode(accepted[:-1])
+        ids = torch.tensor([start + accepted], device=device)
+        out = self.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            image_features=features,
+            logits_processor=[rules],
+            max_new_tokens=room - len(accepted),
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return tokenizer.decode(out[0, len(start) :], skip_special_tokens=True)
+
+    def _accept(self, features: Any, start: list[int], draft: list[int], rules: Any) -> list[int]:
+        """The draft up to the first token that greedy decoding would choose otherwise."""
+        import torch
+
+        whole = torch.tensor([start + draft], device=self.model.device)
+        logits = self.model(input_ids=whole, image_features=features).logits[0, len(start) - 1 :].float()
+        accepted: list[int] = []
+        for place, wanted in enumerate([*draft, self.processor.tokenizer.eos_token_id]):
+            prefix = whole[:, : len(start) + place]
+            if int(rules(prefix, logits[place : place + 1]).argmax()) != wanted:
+                break
+            accepted.append(wanted)
+        return accepted
+
+    def _result(self, text: str, dense: DenseReading, metre: Metre, seconds: float) -> SystemReading:
+        try:
+            score = read_alphatex(text)
+        except AlphaTexError:
+            return SystemReading(text, [0.0] * max(len(dense.bar_confidence), 1), seconds)
+        bars = score.staves[0].bars
+        if bars and bars[0].time_signature is None and metre != (4, 4):
+            bars[0].time_signature = metre  # not drawn, but without it the text would mean 4/4
+        drafted = dense.score.staves[0].bars
+        confidence = [
+            chance if i < len(drafted) and bar == drafted[i] else min(chance, 0.4)
+            for i, (bar, chance) in enumerate(zip(bars, [*dense.bar_confidence, *[0.0] * len(bars)], strict=False))
+        ]
+        notes = sum(len(beat.notes) for *_, beat in score.beats())
+        return SystemReading(
+            text=write_alphatex(score),
+            bar_confidence=confidence,
+            seconds=seconds,
+            bars=len(bars),
+            notes=notes,
+            closes=bars_close(score),
+            score=score,
+        )
+
+
+def _by_size(systems: Sequence[NormalisedSystem]) -> list[list[int]]:
+    """Indices in groups of one height and of bounded size."""
+    order = sorted(range(len(systems)), key=lambda i: (systems[i].array.shape, i))
+    groups: list[list[int]] = []
+    for i in order:
+        height, width = systems[i].array.shape
+        last = groups[-1] if groups else None
+        if last and systems[last[0]].array.shape[0] == height and (len(last) + 1) * height * width <= MAX_PIXELS:
+            last.append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+__all__ = ["SystemReader", "SystemReading", "infer_metre"]
