@@ -202,9 +202,7 @@ def _read_page(result: ReadResult, image: Image.Image, reader: SystemReader) -> 
     for number, reading in enumerate(readings, start=1):
         name = result.name if len(readings) == 1 else f"{result.name} system {number}"
         result.systems.append(
-            NamedSystem(
-                name, reading.bars, reading.notes, reading.seconds, reading.closes, reading.unsure_bars
-            )
+            NamedSystem(name, reading.bars, reading.notes, reading.seconds, reading.closes, reading.unsure_bars)
         )
 
 

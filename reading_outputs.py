@@ -167,8 +167,12 @@ def redraw(text: str, width_px: int, height_px: int, pool: AlphaTabPool, systems
         if not 0.97 <= scale <= 1.03:
             (drawn,) = pool.render(RenderJob(layout="system", scale=_bounded(scale), **options))
     else:
-        # alphaTab fills its lines loosely; a little smaller keeps their number.
-        (drawn,) = pool.render(RenderJob(layout="page", scale=_bounded(0.93 * scale), width_px=width_px, **options))
+        for _ in range(5):  # how many bars alphaTab puts on a line shows only when it is drawn
+            page = RenderJob(layout="page", scale=_bounded(scale), width_px=width_px, **options)
+            (drawn,) = pool.render(page)
+            if len(drawn.systems) <= systems:
+                break
+            scale *= 0.9
     return _fitted(drawn.image().convert("L"), width_px)
 
 
@@ -190,8 +194,19 @@ def _fitted(picture: Image.Image, width_px: int) -> Image.Image:
     return paper
 
 
+def _without_empty_end(picture: Image.Image) -> Image.Image:
+    """A page that is half empty would push the drawing out of sight: its white end goes, but for a margin."""
+    import numpy as np
+
+    rows = np.flatnonzero(np.asarray(picture).min(axis=1) < 160)
+    end = (int(rows[-1]) if len(rows) else picture.height) + picture.height // 20
+    return picture if end > 0.85 * picture.height else picture.crop((0, 0, picture.width, end))
+
+
 def comparison(picture: Image.Image, text: str, pool: AlphaTabPool, *, systems: int | None = None) -> Image.Image:
     """The picture above the text drawn again, with a thin line and small captions.
+
+    The white end of a half-empty page is left out.
 
     Args:
         picture: What was read; transparent, 16-bit and dark pictures come out as dark ink on white.
@@ -212,6 +227,7 @@ def comparison(picture: Image.Image, text: str, pool: AlphaTabPool, *, systems: 
     above = grey_on_white(picture)
     if above.width > _MAX_WIDTH_PX:
         above = _fitted(above, _MAX_WIDTH_PX)
+    above = _without_empty_end(above)
     below = redraw(text, above.width, above.height, pool, systems)
     size = min(max(above.width // 70, 10), 20)
     band = round(size * 1.8)

@@ -75,7 +75,8 @@ class ScoreTowerConfig(PreTrainedConfig):
             )
         if self.column_px != 8 or self.row_px != 10:
             raise ValueError(
-                f"the strides of the tower make rows of 10 px and columns of 8 px, not {self.row_px} and {self.column_px}"
+                f"the strides of the tower make rows of 10 px and columns of 8 px, "
+                f"not {self.row_px} and {self.column_px}"
             )
 
 

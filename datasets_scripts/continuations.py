@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..processing.alphatex_bars import bar_capacity
 from ..processing.alphatex_grammar import Bar, Score, read_alphatex, write_alphatex
 from ..processing.dense_reading import rests_for
-from ..processing.alphatex_bars import bar_capacity
 
 
 def as_continuation(text: str) -> tuple[str, str, tuple[int, int]] | None:

@@ -73,6 +73,7 @@ class TransformerLayer(nn.Module):
     def forward(
         self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None = None
     ) -> torch.Tensor:
+        """`x`: `(B, T, D)`; see `SelfAttention.forward`."""
         x = x + self.drop(self.attention(self.norm1(x), angles, mask))
         return x + self.drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
 
@@ -87,6 +88,7 @@ class ConvBlock(nn.Module):
         self.act = act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
         x = self.norm(self.conv(x))
         return F.relu(x) if self.act else x
 
@@ -100,4 +102,5 @@ class ResidualBlock(nn.Module):
         self.conv2 = ConvBlock(channels, channels, act=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, channels, H, W)` to the same shape."""
         return F.relu(x + self.conv2(self.conv1(x)))

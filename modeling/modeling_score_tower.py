@@ -55,7 +55,7 @@ class DenseHeads(nn.Module):
     | `beat_effects` | `(B, V, T, K)` | independent |
     | `bar_edges` | `(B, T, 2)` | a bar starts, ends here; independent |
     | `bar_starts`, `bar_ends` | `(B, T, K)` | what is written there; independent |
-    | `tempo_digits` | `(B, T, 3, 10)` | of the tempo mark at a bar's start |
+    | `tempo_digits` | `(B, T, 3, 10)` | of the tempo mark, at the first beat of its bar |
     """
 
     def __init__(self, config: ScoreTowerConfig) -> None:
@@ -123,6 +123,8 @@ def _split(x: torch.Tensor, fields: dict[str, int]) -> dict[str, torch.Tensor]:
 
 
 class ScoreTowerPreTrainedModel(PreTrainedModel):
+    """What transformers has to know of the tower, and how its weights begin."""
+
     config_class = ScoreTowerConfig  # an annotation alone is only a string under deferred annotations
     base_model_prefix = "score_tower"
     main_input_name = "pixel_values"

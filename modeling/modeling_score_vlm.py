@@ -57,7 +57,8 @@ def dense_evidence(logits: dict[str, torch.Tensor]) -> torch.Tensor:
     beats = logits["beats"].softmax(-1)  # (B, V, T, 3)
     note_here, beat_here = 1 - frets[..., :1], 1 - beats[..., :1]
     start = logits["bar_edges"].sigmoid()  # (B, T, 2)
-    parts = [frets[..., 1:], logits["string_voice"].softmax(-1) * note_here, logits["note_effects"].sigmoid() * note_here]
+    parts = [frets[..., 1:], logits["string_voice"].softmax(-1) * note_here]
+    parts += [logits["note_effects"].sigmoid() * note_here]
     parts += [beats[..., 1:]]
     for name in ("durations", "dots", "tuplets", "graces", "beat_effects"):
         values = logits[name].sigmoid() if name in FLAGS else logits[name].softmax(-1)
@@ -67,7 +68,7 @@ def dense_evidence(logits: dict[str, torch.Tensor]) -> torch.Tensor:
         start,
         logits["bar_starts"].sigmoid() * start[..., :1],
         logits["bar_ends"].sigmoid() * start[..., 1:],
-        logits["tempo_digits"].softmax(-1).flatten(2) * start[..., :1],
+        logits["tempo_digits"].softmax(-1).flatten(2) * beat_here[:, 0],
         running_counts(beat_here[:, 0, :, 0], COUNT_PERIODS),
         running_counts(start[..., 0], COUNT_PERIODS),
     ]
@@ -103,6 +104,8 @@ def patch_size(tower: nn.Module) -> tuple[int, int]:
 
 
 class ScoreVLMPreTrainedModel(PreTrainedModel):
+    """What transformers has to know of ScoreVLM, and how its own weights begin."""
+
     config_class = ScoreVLMConfig  # an annotation alone is only a string under deferred annotations
     base_model_prefix = "model"
     main_input_name = "input_ids"
@@ -147,15 +150,19 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         self.generation_config.suppress_tokens = [config.image_token_id]  # pictures are read, never written
 
     def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embedding."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces it."""
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
+        """The language model's head."""
         return self.language_model.get_output_embeddings()
 
     def get_decoder(self) -> nn.Module:
+        """The language model without its head."""
         return self.language_model.get_decoder()
 
     def read_dense(
@@ -293,8 +300,8 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         is_first_iteration: bool = False,
         **kwargs,
     ) -> dict:
+        """Adds the pictures to the first step; with a cache they are in it afterwards."""
         inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
-        # With a cache, the pictures are in it after the first step.
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs |= {"pixel_values": pixel_values, "widths": widths, "image_features": image_features}
         return inputs

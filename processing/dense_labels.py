@@ -38,10 +38,12 @@ def note_class(note: Note) -> str:
 
 
 def note_flags(note: Note) -> list[str]:
+    """Effects of a note as class names."""
     return [effect_key(name, args) for name, args in note.effects.items() if name not in ("t", "x")]
 
 
 def beat_flags(beat: Beat) -> list[str]:
+    """Effects of a beat as class names."""
     return [effect_key(name, args) for name, args in beat.effects.items()]
 
 
@@ -62,6 +64,7 @@ def bar_start_flags(bar: Bar) -> list[str]:
 
 
 def bar_end_flags(bar: Bar) -> list[str]:
+    """What is written at the end of a bar."""
     return [f"rc {bar.repeat_close}"] if bar.repeat_close else []
 
 
@@ -100,7 +103,8 @@ class SparseLabels:
 
     Attributes:
         notes: float64 `(N, 5)`: string from 0, x, class of `frets` + 1, voice, flags as bits (exact up to 2**53).
-        beats: float64 `(M, 8)`: voice, x, kind (1 notes, 2 rest), duration, dots, tuplet (0 none), grace (0 none), flags.
+        beats: float64 `(M, 8)`: voice, x, kind (1 notes, 2 rest), duration, dots, tuplet (0 none), grace (0 none),
+            flags.
         bars: float64 `(K, 5)`: x of the start, x of the end, start flags, end flags, tempo (-1 none).
     """
 
@@ -233,6 +237,9 @@ def _paint_bars(out: dict, sample: SparseLabels, shift: float, slots: int, space
             if side == 0:
                 out["bar_starts"][t] = _unpack(starts, len(space["bar_starts"]))
                 if tempo >= 0:
-                    out["tempo_digits"][t] = [int(tempo) // 100 % 10, int(tempo) // 10 % 10, int(tempo) % 10]
+                    # The mark is drawn over the first beat, a fixed way from it, but anywhere behind the bar line.
+                    first = min((x for x in sample.beats[:, 1] if x > left), default=left)
+                    digits = [int(tempo) // 100 % 10, int(tempo) // 10 % 10, int(tempo) % 10]
+                    out["tempo_digits"][_slot(first + shift, slots)] = digits
             else:
                 out["bar_ends"][t] = _unpack(ends, len(space["bar_ends"]))

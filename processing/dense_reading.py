@@ -14,13 +14,12 @@ from math import log
 import numpy as np
 
 from .alphatex_types import STANDARD_TUNINGS, Bar, Beat, Note, Score, Staff, Track, beat_length
+from .bar_filling import MIN_PROBABILITY, fill_bar
 from .dense_labels import SLOT_PX, effect_from_key
 
 TICKS = 26_880  # of a whole note: holds 64ths with two dots, and tuplets of 3, 5 and 7
-MIN_PROBABILITY = 1e-4
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
 PICKUP_PRIOR = -7.0  # natural log; a first bar is taken as a pick-up only when the sum fits much worse otherwise
-LENGTH_BEAM = 256
 MAX_CANDIDATES = 48  # in one voice of one bar; an untrained reader sees beats everywhere, and must not hang
 
 
@@ -82,6 +81,21 @@ def peaks(probability: np.ndarray, threshold: float, reach: int = 1) -> list[int
         if not near or (reach == 1 and probability[t] > SURE):
             found.append(int(t))
     return sorted(found)
+
+
+def first_beat(beats: np.ndarray, left: int, right: int) -> int:
+    """Slot of the first beat of a bar, of any voice; tempo marks are drawn over it.
+
+    Args:
+        beats: `(V, T, 3)` chances of no beat, notes, rest.
+        left, right: Slots of the bar's edges.
+    """
+    present = (1 - beats[:, left : max(right, left + 1), 0]).max(axis=0)  # (T',)
+    likely = np.flatnonzero(present > 0.5)
+    if not likely.size:
+        return left
+    start = int(likely[0])
+    return left + start + int(present[start : start + 2].argmax())
 
 
 def gather_neighbours(probability: np.ndarray, slots: list[int]) -> np.ndarray:
@@ -194,13 +208,14 @@ class DenseReader:
             elif kind == "ks":
                 bar.key_signature = str(arguments[0])
             elif kind == "tempo":
-                hundreds, tens, units = (int(d) for d in p["tempo_digits"][left].argmax(-1))
+                digits = p["tempo_digits"][first_beat(p["beats"], left, right)]
+                hundreds, tens, units = (int(d) for d in digits.argmax(-1))
                 bar.tempo = 100 * hundreds + 10 * tens + units
         if len(ends) and ends.max() > 0.5 and self.labels["bar_ends"][int(ends.argmax())] != "-":
             bar.repeat_close = int(effect_from_key(self.labels["bar_ends"][int(ends.argmax())])[1][0])
         sure = np.maximum(starts, 1 - starts).prod() * np.maximum(ends, 1 - ends).prod()
         if bar.tempo is not None:
-            sure *= p["tempo_digits"][left].max(-1).prod()
+            sure *= digits.max(-1).prod()
         return bar, float(sure)
 
     def _voice(
@@ -275,13 +290,13 @@ class DenseReader:
             beat.notes, chances = self._notes(p, v, t, others)
             sure |= {f"string {string}": chance for string, chance in chances.items()}
         flags = p["beat_effects"][v, t]
-        beat.effects = dict(effect_from_key(k) for k, c in zip(self.labels["beat_effects"], flags, strict=True) if c > 0.5)
+        beat.effects = dict(
+            effect_from_key(k) for k, c in zip(self.labels["beat_effects"], flags, strict=True) if c > 0.5
+        )
         sure["beat_effects"] = float(np.maximum(flags, 1 - flags).prod())
         return BeatReading(beat, t, sure)
 
-    def _notes(
-        self, p: dict[str, np.ndarray], v: int, t: int, others: set[int]
-    ) -> tuple[list[Note], dict[int, float]]:
+    def _notes(self, p: dict[str, np.ndarray], v: int, t: int, others: set[int]) -> tuple[list[Note], dict[int, float]]:
         """Notes at a slot; a beat with notes has at least one, the likeliest."""
         here = 1 - p["frets"][: self.strings, :, 0]  # (S, T)
         near = [t, *(n for n in (t - 1, t + 1) if 0 <= n < here.shape[1] and n not in others)]
@@ -317,51 +332,6 @@ class DenseReader:
         return Note(fret=int(head), string=string)
 
 
-def fill_bar(
-    options: list[dict[int, tuple[float, tuple]]], absent: list[float], capacity: int | None
-) -> tuple[list[tuple[int, tuple]] | None, float, int]:
-    """Chooses which candidates are beats, and how long each is, so that they fill a bar.
-
-    Args:
-        options: By candidate, from left to right: length in ticks to (log probability, choice).
-        absent: Chance that a candidate is no beat.
-        capacity: Ticks of the bar; `None` = whatever is likeliest.
-
-    Returns:
-        Pairs of (candidate, choice), the log probability and the total length; `None` when nothing fills the bar.
-    """
-    states: dict[int, tuple[float, tuple | None]] = {0: (0.0, None)}
-    for i, lengths in enumerate(options):
-        skip = log(max(absent[i], MIN_PROBABILITY))
-        following: dict[int, tuple[float, tuple | None]] = {}
-        for total, (score, path) in states.items():
-            _keep(following, total, score + skip, path)
-            for length, (value, choice) in lengths.items():
-                if capacity is None or total + length <= capacity:
-                    _keep(following, total + length, score + value, (path, i, choice))
-        if len(following) > LENGTH_BEAM:
-            best = sorted(following.items(), key=lambda item: -item[1][0])[:LENGTH_BEAM]
-            following = dict(best)
-        states = following
-    if capacity is None:
-        total = max(states, key=lambda key: states[key][0])
-    elif capacity in states:
-        total = capacity
-    else:
-        return None, -np.inf, 0
-    score, node = states[total]
-    path = []
-    while node is not None:
-        node, i, choice = node
-        path.append((i, choice))
-    return path[::-1], score, total
-
-
-def _keep(states: dict, total: int, score: float, path: tuple | None) -> None:
-    if total not in states or score > states[total][0]:
-        states[total] = (score, path)
-
-
 def _ticks(beat: Beat) -> int:
     return int(beat.length * TICKS)
 
@@ -393,4 +363,4 @@ def rests_for(length: Fraction) -> list[Beat] | None:
     return None if length else rests
 
 
-__all__ = ["BeatReading", "DenseReader", "DenseReading", "close_bar", "fill_bar", "peaks", "probabilities"]
+__all__ = ["BeatReading", "DenseReader", "DenseReading", "close_bar", "peaks", "probabilities"]

@@ -294,9 +294,11 @@ class BeatWriter:
                 SubElement(harmonic, _HARMONICS[name])
                 # <pitch> is the fret that is touched or held, as in the tab, not the sound.
                 SubElement(harmonic, "touching-pitch" if name == "nh" else "base-pitch")
-            elif name in _FINGERS and isinstance(note.effects[name][0], int):
+            elif name in _FINGERS:
                 tag, words = _FINGERS[name]
-                text_element(group("technical"), tag, words[max(0, min(note.effects[name][0] - 1, 4))])
+                finger = note.effects[name][0]
+                if isinstance(finger, int) and 1 <= finger <= len(words):
+                    text_element(group("technical"), tag, words[finger - 1])
         if {"v", "vw"} & note.effects.keys() or {"v"} & beat.effects.keys():
             # Start and stop on one note: a wavy line over that note only.
             for kind in ("start", "stop"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +27,7 @@ TOKENIZER = AlphaTexTokenizer()
 GRAMMAR = TokenGrammar(TOKENIZER.get_vocab())
 HEAD = "\\staff {tabs}\n"
 # Drums and staves of figures are left out of the grammar, as its docstring says.
-ACCEPTED = ("beat_effects", "note_effects", "rhythm", "seven_strings", "structure", "pitches", "voices_and_staves")
+ACCEPTED = ("beat_effects", "note_effects", "seven_strings", "structure", "pitches", "voices_and_staves")
 
 
 def follow(text: str, context: DecodingContext | None = None) -> AlphaTexState:
@@ -97,8 +96,6 @@ def test_fixtures_are_accepted(name: str) -> None:
     text = (FIXTURES / f"{name}.alphatex").read_text(encoding="utf-8")
     context = DecodingContext(max_staves=99, empty_bars=True)
     state = AlphaTexState(GRAMMAR, context)
-    if not bars_close(read_alphatex(text), first_may_be_short=False):
-        pytest.skip("its bars do not close")
     for token in TOKENIZER(text).input_ids:
         state = state.advance(token)
     assert GRAMMAR.end in state.allowed()
@@ -175,21 +172,6 @@ def test_states_do_not_change() -> None:
     assert state.allowed() == before and state.cursor.beat == 0
     with pytest.raises(ValueError, match="may not come"):
         state.advance(GRAMMAR.id["Ġ|⏎"])
-
-
-def test_a_step_is_fast() -> None:
-    texts = [(j[0] if j[0].startswith("\\") else j[2]) for j in iter_system_jobs(5, 30)]
-    ids = [TOKENIZER(text).input_ids for text in texts]
-    best = float("inf")
-    for _ in range(3):  # the best of three: other programs share the machine
-        start, steps = time.perf_counter(), 0
-        for row in ids:
-            state = AlphaTexState(GRAMMAR)
-            for token in row:
-                state = state.advance(token)
-                steps += 1
-        best = min(best, (time.perf_counter() - start) / steps)
-    assert best < 0.4e-3  # seconds; measured 0.05e-3 on a quiet core
 
 
 @pytest.fixture(scope="module")

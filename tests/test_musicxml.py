@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from intermezzo.datasets_scripts.guitar_parts import iter_system_jobs
-from intermezzo.datasets_scripts.render import AlphaTabPool, convert
+from intermezzo.datasets_scripts.render import AlphaTabPool, convert, render
 from intermezzo.processing.alphatex_grammar import Score, metres, read_alphatex
+from intermezzo.processing.errors import InputError
 from intermezzo.processing.musicxml import to_musicxml
 from intermezzo.processing.musicxml_notes import pitch_number, spelled
 
@@ -147,3 +148,49 @@ def test_convert_writes_musicxml(pool: AlphaTabPool, tmp_path: Path) -> None:
     convert(tmp_path / "song.xml", tmp_path / "again.alphatex", pool=pool)
     again = read_alphatex((tmp_path / "again.alphatex").read_text(encoding="utf-8"))
     assert frets(again) == frets(read_alphatex(RICH))
+
+
+def test_both_verbs_of_the_command_line_take_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from intermezzo.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    Path("a.alphatex").write_text(RICH, encoding="utf-8")
+    Path("b.alphatex").write_text("\\staff {tabs}\n\\ts (4 4) 3.3.1 |\n", encoding="utf-8")
+    Path("b.gp").write_bytes(b"\x00\x01\x02\x03 nothing")
+    Path("wrong.alphatex").write_text("3.3.4 ( 5.3.4 |\n", encoding="utf-8")
+    runner = CliRunner()
+    files = ["a.alphatex", "missing.gp", "wrong.alphatex", "b.alphatex", "b.gp"]
+    for verb, suffixes in ((["convert", "--to", "musicxml,mid"], ("musicxml", "mid")), (["render"], ("png",))):
+        done = runner.invoke(app, [*verb, *files, "--out", "out"])
+        assert done.exit_code == 1, done.output
+        lines = done.stderr.splitlines()
+        assert [line.split(":")[0] for line in lines] == ["missing.gp", "wrong.alphatex", "b.gp"], lines
+        for suffix in suffixes:
+            assert all(Path("out", f"{name}.{suffix}").stat().st_size > 20 for name in "ab")
+    done = runner.invoke(app, ["convert", "a.alphatex", "b.alphatex", "--to", "gp"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    done = runner.invoke(app, ["convert", "a.alphatex", "b.alphatex", "--to", "alphatex", "--out", "."])
+    assert done.exit_code == 1 and done.stderr.count("overwritten by its own result") == 2
+    assert Path("a.alphatex").read_text(encoding="utf-8") == RICH
+
+
+def test_two_sources_for_one_result_and_wrong_options(pool: AlphaTabPool, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.alphatex", tmp_path / "a.tex"
+    for path in (first, second):
+        path.write_text("\\staff {tabs}\n\\ts (4 4) 3.3.1 |\n", encoding="utf-8")
+    results = convert([first, second], tmp_path / "out", formats=("mid",), pool=pool)
+    assert isinstance(results, list)
+    assert results[0].error is None and results[0].written == [tmp_path / "out" / "a.mid"]
+    assert "is the result of" in str(results[1].error) and results[1].written == []
+    (both,) = convert([first, tmp_path / "new.musicxml"], tmp_path, pool=pool)  # type: ignore[misc]
+    assert both.error is None and both.written == [tmp_path / "new.musicxml"]
+    with pytest.raises(InputError, match="there is no format wav; choose alphatex, gp, musicxml, mid"):
+        convert([first], tmp_path / "out", formats=("wav",), pool=pool)
+    with pytest.raises(InputError, match="say which format"):
+        convert([first, second], tmp_path / "out", pool=pool)
+    with pytest.raises(InputError, match="staves is 'banjo'"):
+        render([first], tmp_path / "out", staves="banjo", pool=pool)
+    with pytest.raises(InputError, match="names a folder"):
+        render([first], second, pool=pool)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from intermezzo import reading_outputs
+from intermezzo.datasets_scripts.make_examples import draw, examples
 from intermezzo.datasets_scripts.render import AlphaTabPool, RenderJob
 from intermezzo.processing.alphatex_grammar import read_alphatex
 from intermezzo.processing.errors import InputError
@@ -62,13 +63,19 @@ def test_same_picture_gives_a_like_drawing(pool: AlphaTabPool) -> None:
     assert abs(again.height - original.height) <= 0.15 * original.height
 
 
-@pytest.mark.parametrize("systems", [None, 4])
-def test_a_page_is_drawn_as_a_page(pool: AlphaTabPool, systems: int | None) -> None:
+@pytest.mark.parametrize("told", [False, True])
+def test_a_page_is_drawn_as_a_page(pool: AlphaTabPool, told: bool) -> None:
     (page,) = pool.render(RenderJob(text=PAGE, layout="page", width_px=900, scale=0.9))
     assert len(page.systems) > 2
-    again = redraw(PAGE, 900, page.height, pool, systems)
+    again = redraw(PAGE, 900, page.height, pool, len(page.systems) if told else None)
     assert again.width == 900
-    assert 0.5 < again.height / page.height < 2
+    assert 0.6 < again.height / page.height < 1.6
+
+
+def test_empty_half_of_a_page_is_left_out(pool: AlphaTabPool) -> None:
+    (page,) = pool.render(RenderJob(text=PAGE, layout="page", width_px=900, page_height_px=2400))
+    sheet = comparison(page.image(), PAGE, pool, systems=len(page.systems))
+    assert sheet.height < 2400
 
 
 def test_score_above_tab_stays(pool: AlphaTabPool) -> None:
@@ -130,3 +137,18 @@ def test_wrong_formats_and_names_write_nothing(pool: AlphaTabPool, tmp_path: Pat
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError):
         comparison(Image.new("L", (90, 90)), "no music", pool)
+
+
+def test_examples_are_those_that_the_program_draws(pool: AlphaTabPool, tmp_path: Path) -> None:
+    folder = Path(__file__).parents[1] / "examples"
+    made = list(examples())
+    assert {example.name for example in made} | {"README.md"} == {path.name for path in folder.iterdir()}
+    notes = (folder / "README.md").read_text(encoding="utf-8")
+    for example in made:
+        path = folder / example.name
+        assert path.stat().st_size < 150_000 and f"`{example.name}`" in notes
+        again = draw(example, pool, tmp_path)
+        if path.suffix == ".pdf":
+            assert again.stat().st_size == pytest.approx(path.stat().st_size, rel=0.05)
+        else:
+            assert (np.asarray(Image.open(path)) == np.asarray(Image.open(again))).all(), example.name

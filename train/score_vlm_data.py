@@ -63,7 +63,7 @@ class PackWriter:
     def __init__(self, directory: Path, space: dict[str, list[str]]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.space = directory, space
-        self.pixels = open(directory / "pixels.bin", "wb")
+        self.pixels = open(directory / "pixels.bin", "wb")  # noqa: SIM115 - closed by `close`
         self.rows: list[dict[str, Any]] = []
         self.labels: dict[str, list[np.ndarray]] = {"notes": [], "beats": [], "bars": []}
         self.failures: list[str] = []
@@ -91,6 +91,7 @@ class PackWriter:
         return True
 
     def close(self) -> None:
+        """Writes the index and the truth."""
         self.pixels.close()
         arrays = {}
         for name, width in (("notes", 5), ("beats", 8), ("bars", 5)):
@@ -142,6 +143,7 @@ class PackedSystems(Dataset):
         return {"canvas": canvas, "labels": SparseLabels(**parts), **row}
 
     def texts(self) -> Iterator[str]:
+        """The texts of all systems."""
         return (row["text"] for _, row, _ in self.rows)
 
 
@@ -187,7 +189,7 @@ def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, int
         canvas: `(H, W)` uint8, white = 255.
 
     Returns:
-        `(H, W)` float32 in [0, 1], 1 = ink, and the shift; ink never leaves the canvas on the right, which has a margin.
+        `(H, W)` float32 in [0, 1], 1 = ink, and the shift; ink never leaves the canvas on the right.
     """
     ink = (255 - canvas).astype(np.float32) / 255
     shift = int(draw.integers(0, MAX_SHIFT_PX))
@@ -218,6 +220,7 @@ class DenseCollate:
         self.space, self.augment, self.strings, self.voices = space, augment, strings, voices
 
     def __call__(self, rows: Iterable[Any]) -> dict[str, Any]:
+        """Batch of rows, or of lists of rows."""
         rows = [row for entry in rows for row in (entry if isinstance(entry, list) else [entry])]
         height, width = max(r["height"] for r in rows), max(r["width"] for r in rows)
         width += -width % 16
@@ -262,13 +265,14 @@ class TextCollate:
         self.start = tokenizer.convert_tokens_to_ids("<|assistant|>")
 
     def __call__(self, rows: Iterable[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Batch of rows with a `text`."""
         end = self.tokenizer.eos_token_id
         texts = [[self.start, *self.tokenizer.encode(r["text"], add_special_tokens=False), end] for r in rows]
         return pad_right([(ids[: self.max_tokens], 1) for ids in texts], self.tokenizer.pad_token_id)
 
 
 def pad_right(rows: list[tuple[list[int], int]], pad: int) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask` and `labels` of token lists; the first tokens of a row (the prompt) are not learnt."""
+    """`input_ids`, `attention_mask` and `labels` of `(tokens, length of the prompt)`; a prompt is not learnt."""
     width = max(len(ids) for ids, _ in rows)
     ids = torch.full((len(rows), width), pad)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -293,6 +297,7 @@ class ReaderCollate:
         self.pictures, self.processor, self.dense = DenseCollate(space, augment), processor, dense
 
     def __call__(self, rows: Iterable[Any]) -> dict[str, Any]:
+        """Batch of rows, or of lists of rows."""
         rows = [row for entry in rows for row in (entry if isinstance(entry, list) else [entry])]
         batch = self.pictures(rows)
         tokenizer, texts = self.processor.tokenizer, []

@@ -7,8 +7,8 @@
     accelerate launch train score_vlm --stage projector --packed PACKED --tower RUN/tower/best --lm RUN/lm/best ...
     accelerate launch train score_vlm --stage instruct --packed PACKED --model RUN/projector/best ...
 
-*tower*: dense labels. *lm*: alphaTex as text. *projector*: tower and language model frozen. *instruct*: projector, and the
-language model by LoRA or whole; the tower too when asked. `--smoke` runs 4 steps of a tiny model on systems made up on
+*tower*: dense labels. *lm*: alphaTex as text. *projector*: tower and language model frozen. *instruct*: projector, and
+the language model by LoRA or whole; the tower too when asked. `--smoke` runs 4 steps of a tiny model on systems made up on
 the spot, to see that everything fits together.
 """
 
@@ -109,6 +109,7 @@ def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
 
 
 def tower_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The dense loss, and its parts for the log."""
     out = model(**batch)
     return out.loss, out.losses
 
@@ -216,7 +217,9 @@ def add_lora(model: Any, rank: int) -> None:
     """Puts LoRA (arXiv 2106.09685) on the attention and the feed-forward of the language model."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"])
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
+    )
     inject_adapter_in_model(config, model.language_model)
 
 
