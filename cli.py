@@ -139,7 +139,9 @@ def render(
 )
 def convert(
     inputs: Annotated[list[Path], typer.Argument(metavar="FILE", help="alphaTex, Guitar Pro or MusicXML files.")],
-    to: Annotated[str, typer.Option(help="Formats by commas: alphatex, gp, musicxml, mid.")],
+    to: Annotated[
+        str, typer.Option(help="Formats by commas: alphatex, gp, musicxml, mid. Left out, the last file is the result.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
 ) -> None:
     """Convert between alphaTex, Guitar Pro, MusicXML and MIDI."""

@@ -210,9 +210,12 @@ def _write(result: ReadResult, picture: Image.Image, out: Path, formats: Sequenc
     from .reading_outputs import write_outputs
 
     try:
-        result.files = list(write_outputs(result.name, result.text, picture, out, tuple(formats), pool))
+        result.files = list(
+            write_outputs(result.name, result.text, picture, out, tuple(formats), pool, systems=len(result.systems))
+        )
     except InputError as error:
         result.error = str(error)
+        result.files = list(getattr(error, "written", []))
 
 
 __all__ = ["FORMATS", "NamedSystem", "ReadResult", "default_checkpoint", "join_systems", "read"]

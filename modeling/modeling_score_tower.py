@@ -179,6 +179,10 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
         )
         self.from_lower = nn.Linear(three * config.lower_rows, config.hidden_size)
         self.from_upper = nn.Linear(three * config.upper_rows, config.hidden_size)
+        # Marks over the tab (tempo, palm mute, bends) stand at any height: their strongest sight in a column counts.
+        self.mark_features = nn.Conv2d(three, three, 1)
+        self.from_marks = nn.Linear(three, config.hidden_size)
+        self.from_upper_marks = nn.Linear(three, config.hidden_size)
         self.layers = nn.ModuleList(
             TransformerLayer(
                 config.hidden_size, config.num_attention_heads, config.intermediate_size, float(config.dropout)
@@ -213,12 +217,16 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
         rows, columns = x.shape[-2:]
         lower = x[:, :, -low:]  # (B, C, low, T)
         hidden = self.from_lower(lower.flatten(1, 2).transpose(1, 2))  # (B, T, D)
+        marks = F.relu(self.mark_features(x[:, :, : rows - low + cfg.tab_row]))  # (B, C, rows over the tab, T)
+        hidden = hidden + self.from_marks(marks[:, :, -cfg.tab_row :].amax(dim=2).transpose(1, 2))
         if rows > low:
             upper = x[:, :, :-low][:, :, -cfg.upper_rows :]
             upper = F.pad(upper, (0, 0, cfg.upper_rows - upper.shape[2], 0))  # (B, C, up, T)
             # A tab alone gets blank rows on top when it shares a batch with taller systems: they must not speak.
             inked = pixel_values[:, :, : -10 * low].flatten(1).amax(dim=1) > 0  # (B,)
-            hidden = hidden + self.from_upper(upper.flatten(1, 2).transpose(1, 2)) * inked[:, None, None]
+            above = self.from_upper(upper.flatten(1, 2).transpose(1, 2))
+            above = above + self.from_upper_marks(marks[:, :, : rows - low].amax(dim=2).transpose(1, 2))
+            hidden = hidden + above * inked[:, None, None]
 
         positions = torch.arange(columns, device=hidden.device)
         angles = rotary_angles(positions, cfg.hidden_size // cfg.num_attention_heads)

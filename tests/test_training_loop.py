@@ -341,7 +341,7 @@ def test_two_dataclasses_and_lists():
     @dataclass
     class Stage:
         stage: str = option("tower", "which part", ("tower", "lm"))
-        files: list[str] = option([], "files")
+        files: list[str] = option([], "files")  # noqa: RUF009
         limit: int | None = option(None, "rows")
 
     training, stage = parse_arguments((TrainingArguments, Stage), [*FLAGS, "--files", "a", "b", "--stage", "lm"])

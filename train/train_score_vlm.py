@@ -8,8 +8,8 @@
     accelerate launch train score_vlm --stage instruct --packed PACKED --model RUN/projector/best ...
 
 *tower*: dense labels. *lm*: alphaTex as text. *projector*: tower and language model frozen. *instruct*: projector, and
-the language model by LoRA or whole; the tower too when asked. `--smoke` runs 4 steps of a tiny model on systems made up on
-the spot, to see that everything fits together.
+the language model by LoRA or whole; the tower too when asked. `--smoke` runs 4 steps of a tiny model on systems made
+up on the spot, to see that everything fits together.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class ScoreVLMArguments:
     generate: int = option(0, "stage pack: systems of generated pieces to draw, in place of --data")
     split: str = option("train", "stage pack: which pieces", choices=("train", "validation", "test"))
     continuations: float = option(0.15, "stage pack: part of the generated systems without a metre at the start")
-    packed: list[str] = option([], "packed folders to train on")
-    packed_validation: list[str] = option([], "packed folders to choose the best weights on")
+    packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
+    packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
     pixels: int = option(4_000_000, "pixels of a batch of pictures; systems of like size come together")
     tower: str = option("", "model folder of a trained tower")
@@ -217,10 +217,8 @@ def add_lora(model: Any, rank: int) -> None:
     """Puts LoRA (arXiv 2106.09685) on the attention and the feed-forward of the language model."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
-    )
-    inject_adapter_in_model(config, model.language_model)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), model.language_model)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
