@@ -1,7 +1,5 @@
 """Configuration of the dense score tower."""
 
-from __future__ import annotations
-
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict

@@ -1,7 +1,5 @@
 """Configuration of ScoreVLM: a picture of tab or score in, alphaTex out."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict

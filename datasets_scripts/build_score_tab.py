@@ -178,14 +178,8 @@ def build(
     data = out / "data"
     data.mkdir(parents=True, exist_ok=True)
     names = [str(source) for source in sources or []]
-    settings = {
-        "format": FORMAT,
-        "seed": seed,
-        "generated": generated,
-        "corpus": corpus,
-        "sources": names,
-        "shard_size": shard_size,
-    }
+    settings = {"format": FORMAT, "seed": seed, "generated": generated, "corpus": corpus}
+    settings |= {"sources": names, "shard_size": shard_size}
     _check_settings(out, settings)
     failures: list[list[str]] = []
     counts: Counter[str] = Counter()
@@ -203,10 +197,14 @@ def build(
                     failed = _finish_shard(data / f"{split}-{number:05d}.parquet", part, pool, bar)
                     failures += failed
                     counts[split] += len(part) - len(failed)
-    lines = ["\t".join(" ".join(cell.split()) for cell in failure) for failure in failures]
-    (out / "failures.tsv").write_text("".join(f"{line}\n" for line in ["where\twhat", *lines]), encoding="utf-8")
+    _write_failures(out / "failures.tsv", failures)
     (out / "README.md").write_text(_card(settings, jobs, counts, len(failures)), encoding="utf-8")
     return {"rows": dict(counts), "failures": len(failures), "dropped": jobs.dropped}
+
+
+def _write_failures(path: Path, failures: list[list[str]]) -> None:
+    lines = ["\t".join(" ".join(cell.split()) for cell in failure) for failure in failures]
+    path.write_text("".join(f"{line}\n" for line in ["where\twhat", *lines]), encoding="utf-8")
 
 
 def _finish_shard(path: Path, part: list[SystemJob], pool: Any, bar: Any) -> list[list[str]]:

@@ -103,6 +103,16 @@ def patch_size(tower: nn.Module) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
+def _sum_losses(
+    text: torch.Tensor | None, dense: ScoreTowerOutput | None
+) -> tuple[torch.Tensor | None, dict[str, torch.Tensor] | None]:
+    """The loss of the text and, when there is one, of the dense heads; and the single losses, detached."""
+    losses = {} if text is None else {"text": text.detach()}
+    if dense is None or dense.loss is None:
+        return text, losses or None
+    return dense.loss if text is None else text + dense.loss, losses | dense.losses
+
+
 class ScoreVLMPreTrainedModel(PreTrainedModel):
     """What transformers has to know of ScoreVLM, and how its own weights begin."""
 
@@ -267,11 +277,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             labels=labels,
             **kwargs,
         )
-        losses = None if out.loss is None else {"text": out.loss.detach()}
-        loss = out.loss
-        if dense is not None and dense.loss is not None:
-            losses = (losses or {}) | dense.losses
-            loss = dense.loss if loss is None else loss + dense.loss
+        loss, losses = _sum_losses(out.loss, dense)
         return ScoreVLMOutput(
             loss=loss,
             logits=out.logits,

@@ -8,6 +8,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from ..modeling.connectors import count_image_tokens
+from .errors import InputError
 from .image_processing_score import flat_list
 
 NOT_FOR_THE_MODEL = ("string_count", "has_score")
@@ -45,14 +46,27 @@ class ScoreVLMProcessor(ProcessorMixin):
 
         Returns:
             `input_ids` and `attention_mask` `(B, L)`; with pictures `pixel_values` `(P, 1, H, W)`, `widths` `(P,)`.
+
+        Raises:
+            InputError: The text has more or fewer `<|image|>` than there are pictures, or a picture shows no system.
         """
         if images is not None:
             images = [_with_channels(image) for image in flat_list(images)]
         if images is not None and text is None:
             text = [self.read_prompt()] * len(images)
+        if text is not None:
+            self._check_counts([text] if isinstance(text, str) else text, len(images or []))
         if "text_kwargs" not in kwargs:
             kwargs.setdefault("padding", True)  # systems differ in width, so their prompts in length
         return super().__call__(images=images, text=text, **kwargs)
+
+    def _check_counts(self, texts: list[str], pictures: int) -> None:
+        """Older versions of transformers end in a bare `StopIteration` here."""
+        asked = sum(text.count(self.image_token) for text in texts)
+        if asked != pictures:
+            raise InputError(
+                None, f"the text has {asked} {self.image_token}, but there are {pictures} pictures; write one for each"
+            )
 
     @property
     def unused_input_names(self) -> list[str]:
