@@ -198,7 +198,9 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
 
         Args:
             pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink; `H` a multiple of 10, `W` of 16.
-            widths: `(B,)` width of each picture in pixels before padding; `None` = all full.
+            widths: `(B,)` width of each picture in pixels before padding; `None` = all full. With 64 px of blank paper
+                to the right of the widest picture (as far as a column sees through the convolutions), what is read
+                of a picture does not depend on the other pictures of its batch.
 
         Returns:
             `(B, T, D)` and `(B, C, S, T)` with `T = W / 8`.
@@ -235,7 +237,10 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             mask = (positions * cfg.column_px < widths[:, None])[:, None, None]  # (B, 1, 1, T)
         for layer in self.layers:
             hidden = layer(hidden, angles, mask)
-        return self.norm(hidden), lower[:, :, cfg.tab_row : cfg.tab_row + cfg.max_strings]
+        hidden, strings = self.norm(hidden), lower[:, :, cfg.tab_row : cfg.tab_row + cfg.max_strings]
+        if mask is not None:  # what lies beyond a picture must not reach its last bars
+            hidden, strings = hidden * mask[:, 0, 0, :, None], strings * mask
+        return hidden, strings
 
     def forward(
         self,

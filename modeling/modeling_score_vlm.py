@@ -187,12 +187,15 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         return self.vision_tower(pixel_values, widths=widths, dense_labels=dense_labels)
 
     def get_image_features(
-        self, pixel_values: torch.Tensor, widths: torch.Tensor | None = None, dense: ScoreTowerOutput | None = None
+        self,
+        pixel_values: torch.Tensor | None = None,
+        widths: torch.Tensor | None = None,
+        dense: ScoreTowerOutput | None = None,
     ) -> torch.Tensor:
         """Projected features of the columns of all pictures, one after the other, padding left out.
 
         Args:
-            pixel_values: `(B, C, H, W)`.
+            pixel_values: `(B, C, H, W)`; not needed with `dense`.
             widths: `(B,)` widths in pixels before padding.
             dense: Output of `read_dense`, when it is there already.
 

