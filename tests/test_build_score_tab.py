@@ -1,6 +1,7 @@
 """The builder: rows agree with their texts, one worker equals four, an interrupted run goes on, failures are named."""
 
 import io
+import shutil
 
 import pytest
 
