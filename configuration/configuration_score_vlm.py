@@ -36,6 +36,8 @@ class ScoreVLMConfig(PreTrainedConfig):
         image_column_px: Width of the column of pixels behind one image token.
         vision_rows: Rows that a feature map of a general tower is pooled to before its columns are projected.
         projector_hidden_act: Activation in the projector.
+        evidence_weight: How much the tower's dense heads weigh in the choices of the language model when systems are read
+            (factor on their log odds); chosen on validation data, since it depends on how well both were trained.
     """
 
     model_type = "score_vlm"
@@ -48,6 +50,7 @@ class ScoreVLMConfig(PreTrainedConfig):
     image_column_px: int = 8
     vision_rows: int = 4
     projector_hidden_act: str = "gelu"
+    evidence_weight: float | int = 1.0
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
@@ -57,6 +60,8 @@ class ScoreVLMConfig(PreTrainedConfig):
         vocab_size = self.text_config.vocab_size
         if not 0 <= self.image_token_id < vocab_size:
             raise ValueError(f"image_token_id {self.image_token_id} lies outside the vocabulary of {vocab_size}")
+        if self.evidence_weight < 0:
+            raise ValueError(f"evidence_weight must not be negative, got {self.evidence_weight}")
         column_px = getattr(self.vision_config, "column_px", None)
         if column_px is not None and column_px != self.image_column_px:
             raise ValueError(f"image_column_px {self.image_column_px} differs from the tower's column_px {column_px}")

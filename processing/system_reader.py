@@ -83,16 +83,24 @@ class SystemReader:
         model: `ScoreVLMForConditionalGeneration` with a `score_tower`.
         processor: Its `ScoreVLMProcessor`.
         grammar: Keep to the grammar: what is written parses, and its bars close.
-        evidence: Weight of the dense heads' evidence in the language model's choices; 0 or `False` for none.
+        evidence: Weight of the dense heads' evidence in the language model's choices; 0 or `False` for none, `None` or
+            `True` for the one that the checkpoint's configuration names.
         dense_only: Write what the dense heads read, without the language model.
     """
 
     def __init__(
-        self, model: Any, processor: Any, grammar: bool = True, evidence: float = 1.0, dense_only: bool = False
+        self,
+        model: Any,
+        processor: Any,
+        grammar: bool = True,
+        evidence: float | bool | None = None,
+        dense_only: bool = False,
     ) -> None:
         from .alphatex_constraints import TokenGrammar
 
         self.model, self.processor = model.eval(), processor
+        if evidence is None or evidence is True:
+            evidence = model.config.evidence_weight
         self.grammar, self.evidence, self.dense_only = grammar, float(evidence), dense_only
         self.tokens = TokenGrammar(processor.tokenizer.get_vocab())
         self.labels = model.config.vision_config.labels

@@ -83,7 +83,7 @@ def test_several_pictures_in_one_prompt(processor: ScoreVLMProcessor) -> None:
         do_locate=False,
         return_tensors="pt",
     )
-    assert inputs["pixel_values"].shape == (3, 1, 240, 64)
+    assert inputs["pixel_values"].shape == (3, 1, 240, 64 + 64)  # with a blank margin
     assert (inputs["input_ids"] == IMAGE).sum(-1).tolist() == [6 + 4, 8]
     nested = processor(
         [[canvas(48), canvas(32, 1)], [canvas(64, 2)]],

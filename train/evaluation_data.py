@@ -34,6 +34,7 @@ class Sample:
         piece: Piece it is cut from: systems of one piece are resampled together.
         source: Where the piece comes from.
         staves: `"tabs"` or `"score+tabs"`.
+        kind: Kind of part (riff, picking, melody ...; `wild`: any fret in any rhythm, as nobody plays).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Sample:
     piece: str
     source: str = ""
     staves: str = "tabs"
+    kind: str = ""
 
 
 def staves_of(style: Any) -> str:
@@ -78,7 +80,7 @@ def _rows(files: list[Path], wanted: set[int]) -> Iterator[tuple[int, dict[str, 
     first = 0
     for file in files:
         with pq.ParquetFile(file) as table:
-            names = [name for name in (*COLUMNS, "source", "style") if name in table.schema_arrow.names]
+            names = [name for name in (*COLUMNS, "source", "style", "kind") if name in table.schema_arrow.names]
             for group in range(table.num_row_groups):
                 count = table.metadata.row_group(group).num_rows
                 inside = sorted(number - first for number in wanted if first <= number < first + count)
@@ -138,7 +140,8 @@ def read_samples(data: str | Path, n: int, seed: int, failures: list[Failure]) -
             failures.append(Failure(name, "picture", str(error)))
             continue
         style = staves_of(row.get("style", ""))
-        samples[number] = Sample(name, image, row["text"], str(row["piece_id"]), str(row.get("source") or ""), style)
+        source, kind = (str(row.get(field) or "") for field in ("source", "kind"))
+        samples[number] = Sample(name, image, row["text"], str(row["piece_id"]), source, style, kind)
     return [samples[number] for number in wanted if number in samples]
 
 
