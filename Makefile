@@ -81,7 +81,8 @@ smoke: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## four training steps of ev
 	@for stem in $(TRAINERS); do echo "== $$stem"; \
 	  $(BIN)/accelerate launch --cpu --num_processes 1 train $$stem --smoke --output_dir "$$(mktemp -d)"; done
 
-benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## the figures of every trained model
+benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## speed of the parts, then the figures of every trained model
+	@$(BIN)/python -m intermezzo.train.benchmark --out $(OUT)
 	@for stem in $(STEMS); do echo "== $$stem"; $(BIN)/intermezzo evaluate $$stem; done
 
 clean:  ## removes what make made, the virtual environment included

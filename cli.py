@@ -98,6 +98,9 @@ def read(
                 typer.echo(result.text)
     else:
         _print_table(results)
+    for result in results:
+        if result.note and not result.error:
+            typer.echo(result.note, err=True)
     _leave(result.error for result in results)
 
 

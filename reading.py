@@ -49,6 +49,7 @@ class ReadResult:
         systems: The systems from the top.
         files: What was written.
         error: `None`, or one line that names the file and what is wrong.
+        note: `None`, or one line on what could make the result worse.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ReadResult:
     systems: list[NamedSystem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     error: str | None = None
+    note: str | None = None
 
 
 def default_checkpoint() -> Path:
@@ -137,7 +139,8 @@ def read(
             files += find_picture_files(given)
         except InputError as error:
             results.append(ReadResult(Path(given).name, error=str(error)))
-    reader = reader or Reader.from_pretrained(model or default_checkpoint(), device=device, grammar=constrained)
+    if reader is None and files:
+        reader = Reader.from_pretrained(model or default_checkpoint(), device=device, grammar=constrained)
     with ExitStack() as stack:
         pool = None
         if out is not None and set(formats) - {"alphatex", "musicxml"}:
@@ -146,6 +149,7 @@ def read(
             pool = stack.enter_context(AlphaTabPool(workers=1))
         names: set[str] = set()
         for file in _bar(files, progress):
+            assert reader is not None
             for result, picture in _read_file(file, reader):
                 _name_apart(result, names)
                 if out is not None and result.error is None and picture is not None:
@@ -179,6 +183,8 @@ def _read_file(file: Path, reader: SystemReader) -> Iterable[tuple[ReadResult, I
     for page in pages:
         name = file.stem if len(pages) == 1 else f"{file.stem}-page{page.page + 1}"
         result = ReadResult(name)
+        if page.scale < 1:
+            result.note = f"{file}: too large to be read as it is; it was read at {page.scale:.0%} of its size"
         try:
             _read_page(result, page.image, reader)
         except InputError as error:

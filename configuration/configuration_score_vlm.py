@@ -36,8 +36,8 @@ class ScoreVLMConfig(PreTrainedConfig):
         image_column_px: Width of the column of pixels behind one image token.
         vision_rows: Rows that a feature map of a general tower is pooled to before its columns are projected.
         projector_hidden_act: Activation in the projector.
-        evidence_weight: How much the tower's dense heads weigh in the choices of the language model when systems are read
-            (factor on their log odds); chosen on validation data, since it depends on how well both were trained.
+        evidence_weight: How much the tower's dense heads weigh in the choices of the language model when systems are
+            read (factor on their log odds); chosen on validation data: it depends on how well both were trained.
     """
 
     model_type = "score_vlm"

@@ -113,10 +113,12 @@ class SystemReader:
             InputError: The folder is no ScoreVLM checkpoint, or the device is not there.
         """
         import torch
+        from transformers.utils import logging
 
         from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
         from .processing_score_vlm import ScoreVLMProcessor
 
+        logging.disable_progress_bar()  # loading takes no time; its bar would stand between the person's own lines
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:

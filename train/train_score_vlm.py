@@ -40,7 +40,7 @@ class ScoreVLMArguments:
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
     pixels: int = option(4_000_000, "pixels of a batch of pictures; systems of like size come together")
-    tower: str = option("", "model folder of a trained tower")
+    tower: str = option("", "model folder of a trained tower; with --model, in place of that model's own")
     lm: str = option("", "model folder of a trained language model")
     model: str = option("", "model folder of a ScoreVLM to go on from")
     train_tower: bool = option(False, "stage instruct: the tower learns too, from text and dense labels")
@@ -164,6 +164,8 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
 
     if args.model:
         model = ScoreVLMForConditionalGeneration.from_pretrained(args.model)
+        if args.tower:  # the tower was trained further since
+            model.vision_tower.load_state_dict(ScoreTowerModel.from_pretrained(args.tower).state_dict())
         return model, ScoreVLMProcessor.from_pretrained(args.model)
     if not args.tower:
         raise InputError(None, "say which tower to build on: --tower FOLDER (of stage tower), or --model FOLDER")
