@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test quality smoke benchmark clean
+.PHONY: help setup demo test common quality smoke benchmark clean
 
 VENV ?= .venv
 PINS ?=
@@ -67,6 +67,18 @@ demo: setup  ## reads every picture in examples/ and leaves text, MIDI and a com
 
 test: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## the tests (PYTEST_ADDOPTS is honoured)
 	@$(BIN)/python -m pytest
+
+# They stand in the source distribution alone. Their marks are not ours, so marks are not checked here.
+common: $(STAMPS)/dev  ## transformers' own common tests on our classes
+	@$(PIP) install --quiet parameterized
+	@version="$$($(BIN)/python -c 'from importlib.metadata import version; print(version("transformers"))')"; \
+	folder="$(VENV)/transformers-$$version"; \
+	if [ ! -e "$$folder/tests/test_modeling_common.py" ]; then \
+	  echo "Downloading the source distribution of transformers $$version"; \
+	  $(PIP) download --quiet --no-deps --no-binary transformers --dest $(VENV) "transformers==$$version"; \
+	  tar -xzf "$$folder.tar.gz" -C $(VENV); rm "$$folder.tar.gz"; fi; \
+	INTERMEZZO_TRANSFORMERS_TESTS="$$folder" HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -rs \
+	  -o addopts=--import-mode=importlib tests/test_transformers_common.py
 
 # mypy follows `intermezzo` through a link outside of the tree it walks.
 quality: $(STAMPS)/dev  ## ruff, formatting and mypy on what we own

@@ -16,7 +16,7 @@ ATTRIBUTES = {
     "graces": 0.5,
     "tempo_digits": 0.5,
 }
-FLAGS = {"note_effects": 1.0, "beat_effects": 0.5, "bar_starts": 0.5, "bar_ends": 0.5}
+FLAGS = {"note_effects": 2.0, "beat_effects": 1.0, "bar_starts": 0.5, "bar_ends": 0.5}
 
 
 def dense_loss(

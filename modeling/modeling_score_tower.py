@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from .dense_losses import dense_loss
@@ -242,6 +242,7 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             hidden, strings = hidden * mask[:, 0, 0, :, None], strings * mask
         return hidden, strings
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from ..configuration.configuration_score_vlm import ScoreVLMConfig
@@ -171,6 +171,10 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         """The language model's head."""
         return self.language_model.get_output_embeddings()
 
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replaces it; `resize_token_embeddings` does."""
+        self.language_model.set_output_embeddings(new_embeddings)
+
     def get_decoder(self) -> nn.Module:
         """The language model without its head."""
         return self.language_model.get_decoder()
@@ -233,6 +237,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         hidden = nn.functional.adaptive_avg_pool2d(hidden, (self.config.vision_rows, columns))  # (B, D, rows, T)
         return hidden.flatten(1, 2).transpose(1, 2)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -278,6 +283,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             position_ids=position_ids,
             past_key_values=past_key_values,
             labels=labels,
+            return_dict=True,
             **kwargs,
         )
         loss, losses = _sum_losses(out.loss, dense)

@@ -68,6 +68,13 @@ def bar_end_flags(bar: Bar) -> list[str]:
     return [f"rc {bar.repeat_close}"] if bar.repeat_close else []
 
 
+#: Metres and keys that have a class even where the training texts lack them: real music has them.
+ALWAYS = (
+    *(f"ts {a},{b}" for a, b in ((2, 2), (3, 2), (4, 2), (6, 4), (4, 8), (8, 4), (9, 4), (5, 8), (1, 4), (10, 4))),
+    *(f"ks {key}" for key in ("gb", "cb", "c#")),
+)
+
+
 def build_label_space(scores: Iterable[Score], max_fret: int = 24) -> dict[str, list[str]]:
     """Counts what occurs and gives the classes of every head, the most frequent first.
 
@@ -92,6 +99,8 @@ def build_label_space(scores: Iterable[Score], max_fret: int = 24) -> dict[str, 
             for note in beat.notes:
                 counts["note_effects"].update(note_flags(note))
     space = {name: [key for key, _ in c.most_common(MAX_FLAGS)] or ["-"] for name, c in counts.items()}
+    missing = [name for name in ALWAYS if name not in space["bar_starts"]]
+    space["bar_starts"] = space["bar_starts"][: MAX_FLAGS - len(missing)] + missing
     space["frets"] = [str(fret) for fret in range(max_fret + 1)] + ["x", "t"]
     space["durations"] = [str(2**k) for k in range(7)]
     return space

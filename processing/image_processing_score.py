@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-class ScoreImageKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+class ScoreImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """Settings of `ScoreImageProcessor`. The geometry is stored so that a checkpoint for another canvas is refused."""
 
     line_distance_px: int
@@ -141,7 +141,7 @@ class ScoreImageProcessor(TorchvisionBackend):
         InputError: One line that names the picture by its file or its index in the batch.
     """
 
-    valid_kwargs = ScoreImageKwargs
+    valid_kwargs = ScoreImageProcessorKwargs
     model_input_names = ["pixel_values", "widths", "string_count", "has_score"]
     line_distance_px = LINE_DISTANCE_PX
     rows_above = ROWS_ABOVE

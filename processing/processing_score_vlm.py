@@ -57,7 +57,8 @@ class ScoreVLMProcessor(ProcessorMixin):
         if text is not None:
             self._check_counts([text] if isinstance(text, str) else text, len(images or []))
         if "text_kwargs" not in kwargs:
-            kwargs.setdefault("padding", True)  # systems differ in width, so their prompts in length
+            # Systems differ in width, so their prompts in length.
+            kwargs.setdefault("padding", self.tokenizer.init_kwargs.get("padding", True))
         return super().__call__(images=images, text=text, **kwargs)
 
     def _check_counts(self, texts: list[str], pictures: int) -> None:

@@ -38,7 +38,7 @@ def test_effects_are_named_and_come_back(effect: tuple) -> None:
 def test_classes_are_what_occurs_most_frequent_first(space: dict[str, list[str]]) -> None:
     assert space["tuplets"] == ["3:2"] and space["bar_ends"] == ["rc 2"]
     assert set(space["note_effects"]) == {"h", "ss"}
-    assert set(space["bar_starts"]) == {"ro", "ts 2,4", "tempo"}
+    assert set(space["bar_starts"]) == {"ro", "ts 2,4", "tempo", *dl.ALWAYS}
     assert space["frets"][:2] == ["0", "1"] and space["frets"][-3:] == ["24", "x", "t"]
     assert space["durations"] == ["1", "2", "4", "8", "16", "32", "64"]
     assert space["beat_effects"] == ["-"]  # a head is never empty

@@ -151,22 +151,22 @@ def fill(model: ScoreTowerModel) -> ScoreTowerModel:
 
 
 GOLDEN = {  # mean and standard deviation
-    "columns": [0.138683, 0.993009],
-    "bar_edges": [-0.596518, 1.10715],
-    "bar_starts": [0.790286, 1.20928],
-    "bar_ends": [-2.19506, 0.584799],
-    "tempo_digits": [0.0307801, 1.73968],
-    "beats": [-0.328934, 1.44317],
-    "durations": [-0.0151092, 1.41327],
-    "dots": [0.501972, 1.45326],
-    "tuplets": [-0.728504, 1.22877],
-    "graces": [0.139063, 1.3177],
-    "beat_effects": [0.868018, 0.933598],
-    "frets": [0.243642, 3.44002],
-    "string_voice": [-0.857363, 3.30192],
-    "note_effects": [1.13469, 2.59604],
-    "gradient of the stem": [-0.672872, 39.8112],
-    "loss": [196.426, 0],
+    "columns": [0.123662, 0.995139],
+    "bar_edges": [-0.6015, 1.11241],
+    "bar_starts": [0.802276, 1.22122],
+    "bar_ends": [-2.21024, 0.593487],
+    "tempo_digits": [0.0292419, 1.75243],
+    "beats": [-0.346517, 1.43318],
+    "durations": [-0.00537666, 1.41513],
+    "dots": [0.485075, 1.46132],
+    "tuplets": [-0.706564, 1.24088],
+    "graces": [0.108891, 1.3235],
+    "beat_effects": [0.902478, 0.915898],
+    "frets": [0.262937, 3.56131],
+    "string_voice": [-0.923894, 3.39663],
+    "note_effects": [1.17752, 2.6948],
+    "gradient of the stem": [-6.71591, 65.8126],
+    "loss": [218.428, 0],
 }
 
 

@@ -172,6 +172,8 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
     tokenizer = AlphaTexTokenizer()
     tower = ScoreTowerModel.from_pretrained(args.tower)
     language = AutoConfig.from_pretrained(args.lm) if args.lm else text_config(args, tokenizer)
+    for part in (tower.config, language):
+        part._name_or_path = ""  # a folder of this machine says nothing to others
     image_token = tokenizer.convert_tokens_to_ids("<|image|>")
     config = ScoreVLMConfig(vision_config=tower.config, text_config=language, image_token_id=image_token)
     model = ScoreVLMForConditionalGeneration(config)
