@@ -16,6 +16,7 @@ import numpy as np
 from .alphatex_types import STANDARD_TUNINGS, Bar, Beat, Note, Score, Staff, Track, beat_length
 from .bar_filling import MIN_PROBABILITY, fill_bar
 from .dense_labels import SLOT_PX, effect_from_key
+from .flag_choice import SCORE_ONLY, agree, choose_flags
 
 TICKS = 26_880  # of a whole note: holds 64ths with two dots, and tuplets of 3, 5 and 7
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
@@ -153,6 +154,7 @@ class DenseReader:
         bars, confidence = [], []
         metre = self.metre or (4, 4)
         self._held: dict[int, int] = {}
+        self._before: dict[int, set[int] | None] = {}
         for b, (left, right) in enumerate(edges):
             bar, sure = self._bar_marks(p, left, right)
             metre = bar.time_signature or metre
@@ -192,13 +194,8 @@ class DenseReader:
         """What is written at the edges of a bar, and how sure that is."""
         bar = Bar()
         starts, ends = p["bar_starts"][left], p["bar_ends"][min(right, len(p["bar_ends"]) - 1)]
-        best: dict[str, tuple[float, str]] = {}
-        for key, chance in zip(self.labels["bar_starts"], starts, strict=True):
-            kind = key.split(" ")[0]
-            if chance > 0.5 and chance > best.get(kind, (0.0, ""))[0]:
-                best[kind] = (float(chance), key)
-        for kind, (_, key) in best.items():
-            arguments = effect_from_key(key)[1]
+        for key in choose_flags(self.labels["bar_starts"], starts)[0]:
+            kind, arguments = effect_from_key(key)
             if kind == "ro":
                 bar.repeat_open = True
             elif kind == "ae":
@@ -211,8 +208,9 @@ class DenseReader:
                 digits = p["tempo_digits"][first_beat(p["beats"], left, right)]
                 hundreds, tens, units = (int(d) for d in digits.argmax(-1))
                 bar.tempo = 100 * hundreds + 10 * tens + units
-        if len(ends) and ends.max() > 0.5 and self.labels["bar_ends"][int(ends.argmax())] != "-":
-            bar.repeat_close = int(effect_from_key(self.labels["bar_ends"][int(ends.argmax())])[1][0])
+        for key in choose_flags(self.labels["bar_ends"], ends)[0]:
+            if key != "-":
+                bar.repeat_close = int(effect_from_key(key)[1][0])
         sure = np.maximum(starts, 1 - starts).prod() * np.maximum(ends, 1 - ends).prod()
         if bar.tempo is not None:
             sure *= digits.max(-1).prod()
@@ -289,11 +287,10 @@ class DenseReader:
         if p["beats"][v, t, 1] >= p["beats"][v, t, 2]:
             beat.notes, chances = self._notes(p, v, t, others)
             sure |= {f"string {string}": chance for string, chance in chances.items()}
-        flags = p["beat_effects"][v, t]
-        beat.effects = dict(
-            effect_from_key(k) for k, c in zip(self.labels["beat_effects"], flags, strict=True) if c > 0.5
-        )
-        sure["beat_effects"] = float(np.maximum(flags, 1 - flags).prod())
+        keys, sure["beat_effects"] = choose_flags(self.labels["beat_effects"], p["beat_effects"][v, t])
+        beat.effects = dict(effect_from_key(key) for key in keys)
+        if not beat.grace:
+            self._before[v] = {note.string - 1 for note in beat.notes}
         return BeatReading(beat, t, sure)
 
     def _notes(self, p: dict[str, np.ndarray], v: int, t: int, others: set[int]) -> tuple[list[Note], dict[int, float]]:
@@ -305,23 +302,57 @@ class DenseReader:
         there = gather_neighbours(here, [t])[:, 0] if len(near) == 3 else np.minimum(here[:, near].sum(1), 1.0)
         mine = np.array([p["string_voice"][s, best[s], v] for s in range(self.strings)])
         there = there * mine if shared else there
-        chosen = [s for s in range(self.strings) if there[s] > 0.5] or [int(there.argmax())]
+        frets = p["frets"][np.arange(self.strings), best]  # (S, 1 + F)
+        there, chosen = self._ties(frets, there, self._before.get(v))
+        effects = dict(zip(chosen, self._effects(p["note_effects"][chosen, [best[s] for s in chosen]]), strict=True))
         notes, chances = [], {}
         for s in range(self.strings):
             if s not in chosen:
                 chances[s + 1] = float(1 - there[s])
                 continue
-            heads = p["frets"][s, best[s], 1:]
-            effects = p["note_effects"][s, best[s]]
+            heads = frets[s, 1:]
             note = self._note(s + 1, self.labels["frets"][int(heads.argmax())])
-            for key, chance in zip(self.labels["note_effects"], effects, strict=True):
-                if chance > 0.5:
-                    name, arguments = effect_from_key(key)
-                    note.effects[name] = arguments
+            keys, agreed = choose_flags(self.labels["note_effects"], effects[s])
+            note.effects |= dict(effect_from_key(key) for key in keys)
             notes.append(note)
             sure = there[s] * heads.max() / max(heads.sum(), MIN_PROBABILITY)
-            chances[s + 1] = float(sure * np.maximum(effects, 1 - effects).prod())
+            chances[s + 1] = float(sure * agreed)
         return notes, chances
+
+    def _ties(self, frets: np.ndarray, there: np.ndarray, before: set[int] | None) -> tuple[np.ndarray, list[int]]:
+        """Which strings have a note, knowing that only a string of the beat before can be tied.
+
+        Args:
+            frets: `(S, 1 + F)` probabilities of the heads; what can not be is taken out of it.
+            there: `(S,)` chance of a note.
+            before: Strings of the beat before, from 0; `None` where the picture begins.
+
+        Returns:
+            The chances again, and the strings, at least one.
+        """
+        tie = 1 + self.labels["frets"].index("t")
+        tied = frets[:, tie].copy()
+        if before is not None:
+            for s in set(range(self.strings)) - before:
+                there[s], frets[s, tie] = max(there[s] - tied[s], 0.0), 0.0
+        chosen = [s for s in range(self.strings) if there[s] > 0.5]
+        if before and (any(int(frets[s].argmax()) == tie for s in chosen) or (not chosen and tied.sum() > 0.5)):
+            # Seen to be tied, but not clearly on which strings: a beat is mostly held as a whole.
+            for s in before - set(chosen):
+                if frets[s, tie] > 0.1 or not chosen:
+                    frets[s, tie] = max(frets[s, tie], 0.5)
+                    frets[s, [k for k in range(frets.shape[1]) if k != tie]] *= 0.5
+                    there[s] = max(there[s], 0.5)
+            chosen = sorted({*chosen, *(s for s in before if int(frets[s].argmax()) == tie)})
+        return there, chosen or [int(there.argmax())]
+
+    def _effects(self, chances: np.ndarray) -> np.ndarray:
+        """Chances of the effects of a beat's notes `(notes, K)`; a tab alone shows nothing of note heads."""
+        names = self.labels["note_effects"]
+        chances = agree(names, chances)
+        if "score" not in self.show:
+            chances[:, [i for i, name in enumerate(names) if name in SCORE_ONLY]] = 0.0
+        return chances
 
     def _note(self, string: int, head: str) -> Note:
         if head == "x":
