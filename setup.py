@@ -37,6 +37,7 @@ REQUIRES = [
     "pillow>=11",
     "numpy>=2.1",
     "opencv-python-headless>=4.10",  # headless: the full build needs libGL, which servers do not have
+    "pyyaml>=6",  # training settings from a file
     "jinja2>=3.1",  # model cards and chat templates; only an indirect dependency of transformers
     "tensorboard>=2.18",
 ]
@@ -85,7 +86,7 @@ setup(
     cmdclass={"build_py": BuildPackage},
     package_data={
         "intermezzo": ["py.typed", "model_card.md", "checkpoints/*/*"],
-        "intermezzo.datasets_scripts.render": ["*.mjs", "*.js", "package.json", "package-lock.json", "fonts/*"],
+        "intermezzo.datasets_scripts.render": ["*.mjs", "*.js", "package.json", "package-lock.json", ".npmrc", "fonts/*"],
     },
     install_requires=REQUIRES,
     extras_require={"render": RENDER, "data": DATA, "metrics": METRICS, "demo": DEMO, "dev": DEV},
