@@ -11,6 +11,7 @@ from .page_lines import INK_DARKNESS, SCORE_LINES, Staff
 
 _SCORE_RATIO = (0.45, 0.92)  # score line distance over tab line distance; engravers use 0.6 to 0.7
 _USUAL_SCORE_RATIO = 0.69
+_LEAST_REACH = 3.1  # tab line distances from the tab up to the top of a score staff that stands as near as can be
 
 
 def _joined(page: np.ndarray, upper: Staff, lower: Staff, at_right: bool = False) -> bool:
@@ -59,11 +60,11 @@ def _score_from_bar_line(page: np.ndarray, tab: Staff, above: float) -> Staff | 
     """
     d, top = tab.distance_px, tab.line_ys[0]
     zone = page[int(above) + 1 : int(top), int(max(0, tab.x0 - 1)) : int(tab.x0 + 0.4 * d) + 2] < 255 - INK_DARKNESS
-    if zone.shape[0] < 5 * d:
+    if zone.shape[0] < _LEAST_REACH * d:
         return None
     blank = [np.flatnonzero(~column[::-1]) for column in zone.T]
     reach = max(int(b[0]) if b.size else zone.shape[0] for b in blank)
-    if not 5 * d <= reach < zone.shape[0]:
+    if not _LEAST_REACH * d <= reach < zone.shape[0]:
         return None
     step = _USUAL_SCORE_RATIO * d
     return Staff(tuple(top - reach + k * step for k in range(SCORE_LINES)), tab.x0, tab.x1, 1.0)
