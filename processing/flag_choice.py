@@ -65,7 +65,7 @@ def agree(names: list[str], chances: np.ndarray) -> np.ndarray:
     shared = [i for i, name in enumerate(names) if name in WHOLE_BEAT]
     if len(chances) < 2 or not shared:
         return chances
-    part = np.clip(chances[:, shared], 1e-9, 1 - 1e-9)
+    part = np.clip(chances[:, shared].astype(np.float64), 1e-9, 1 - 1e-9)  # in float32 the bound would be 1
     mean = np.log(part / (1 - part)).mean(axis=0)
     out = chances.copy()
     out[:, shared] = 1 / (1 + np.exp(-mean))
