@@ -86,7 +86,14 @@ setup(
     cmdclass={"build_py": BuildPackage},
     package_data={
         "intermezzo": ["py.typed", "model_card.md", "checkpoints/*/*"],
-        "intermezzo.datasets_scripts.render": ["*.mjs", "*.js", "package.json", "package-lock.json", ".npmrc", "fonts/*"],
+        "intermezzo.datasets_scripts.render": [
+            "*.mjs",
+            "*.js",
+            "package.json",
+            "package-lock.json",
+            ".npmrc",
+            "fonts/*",
+        ],
     },
     install_requires=REQUIRES,
     extras_require={"render": RENDER, "data": DATA, "metrics": METRICS, "demo": DEMO, "dev": DEV},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ..processing.alphatex_grammar import Beat, read_alphatex, write_alphatex
-from .guitar_techniques import HARMONIC_FRETS, SCORE_ONLY, Rates, _bend
+from .guitar_techniques import HARMONIC_FRETS, SCORE_ONLY, Rates, random_bend
 
 #: Chance of each sign at a note (or beat) that has none of its kind yet.
 NOTE_RATES: Rates = {
@@ -79,7 +79,7 @@ def _mark(beat: Beat, heads: bool, rng: random.Random) -> None:
 def _arguments(name: str, fret: int, beat: Beat, rng: random.Random) -> tuple[str | int, ...] | None:
     """Arguments of a technique on this note; `None` where it is not possible."""
     if name == "be":
-        return _bend(rng)
+        return random_bend(rng)
     if name in ("ph", "ah"):
         return (rng.choice((12, 12, 7, 5, 19)),) if fret <= 19 and len(beat.notes) == 1 else None
     if name == "tr":

@@ -48,7 +48,7 @@ def piece_rates(manner: str, rng: random.Random) -> Rates:
     return {name: rate * level * rng.uniform(0.3, 2.0) for name, rate in MANNERS[manner].items() if rng.random() < keep}
 
 
-def _bend(rng: random.Random) -> tuple[str | int, ...]:
+def random_bend(rng: random.Random) -> tuple[str | int, ...]:
     """Arguments of a bend; heights in quarter tones (4 = a whole tone), places in 60ths of the note."""
     kind = rng.choices(("bend", "bendrelease", "prebend", "prebendrelease", "prebendbend"), (56, 20, 10, 11, 3))[0]
     if kind == "bend":
@@ -84,7 +84,7 @@ def _main_technique(beat: Beat, note: Note, following: Beat | None, name: str, r
     elif name == "be":
         # A tied bend would need its continuation; the plain one ends with its note.
         if note.fret > 1 and len(beat.notes) <= 2 and not _goes_on(note, following):
-            note.effects["be"] = _bend(rng)
+            note.effects["be"] = random_bend(rng)
     elif name == "nh":
         note.fret = rng.choice(HARMONIC_FRETS)
         note.effects["nh"] = ()

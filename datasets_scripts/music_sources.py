@@ -131,7 +131,7 @@ def _name(path: str | Path) -> str:
     return f"{Path(path).parent.name}/{Path(path).stem}"
 
 
-def _work(path: str | Path) -> str:
+def work_of(path: str | Path) -> str:
     """Name of the work: versions of one file (`001-v2`) share it."""
     return re.sub(r"[-_ ]?v\d+$", "", Path(path).stem)
 
@@ -165,7 +165,7 @@ def read_midi(path: str | Path) -> list[Part]:
             continue
         notes = sorted(track.notes, key=lambda n: (n.time, -n.pitch))
         sounds = [Sound(n.time / quarter, n.duration / quarter, (n.pitch,)) for n in notes]
-        name, work = f"{_name(path)}-{index}", _work(path)
+        name, work = f"{_name(path)}-{index}", work_of(path)
         parts.append(
             _from_first_sound(Part(name, work, sounds, bars, key if key is not None and abs(key) <= 7 else None, tempo))
         )
@@ -254,7 +254,7 @@ def read_musicxml(path: str | Path, source: str = "musicxml") -> list[Part]:
         found: list[Part] = []
         for k, one in enumerate(works):
             mark = f"-{k}" if len(works) > 1 else ""
-            found += parts_of_stream(one, _name(path) + mark, _work(path) + mark, source)
+            found += parts_of_stream(one, _name(path) + mark, work_of(path) + mark, source)
         return found
     except Exception as error:  # music21 raises many kinds
         raise InputError(path, f"not readable as music ({type(error).__name__})") from error

@@ -44,14 +44,14 @@ def held_out_jobs(n: int, seed: int, failures: list[Failure], corpus_share: floa
 def _add_corpus(jobs: JobList, wanted: int, seed: int, failures: list[Failure]) -> int:
     """Add up to `wanted` systems of the corpus, at most a few of each piece; returns how many."""
     from ..datasets_scripts.guitar_parts import split_of
-    from ..datasets_scripts.music_sources import _work, corpus_paths, pieces_of_file
+    from ..datasets_scripts.music_sources import corpus_paths, pieces_of_file, work_of
     from ..processing.errors import InputError
 
     made = 0
     for path in corpus_paths() if wanted else []:
         if made >= wanted:
             break
-        if split_of(_work(path)) != "test":  # known before the file is read, which takes longest
+        if split_of(work_of(path)) != "test":  # known before the file is read, which takes longest
             continue
         try:
             pieces = pieces_of_file(path, "corpus")
