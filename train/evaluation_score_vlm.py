@@ -90,7 +90,7 @@ def load_reader(checkpoint: str, **switches: bool) -> Reader:
         checkpoint: Folder or Hub name.
         **switches: Decoder variant, `grammar=False` or `evidence=False`.
     """
-    from ..reading import SystemReader
+    from ..processing.system_reader import SystemReader
 
     return SystemReader.from_pretrained(checkpoint, **switches)
 
