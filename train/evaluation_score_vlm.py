@@ -61,10 +61,10 @@ class Options:
     variants: tuple[str, ...] = tuple(VARIANTS)
     batch_size: int = 8
     baseline_n: int = 200
-    variant_n: int = 100
+    variant_n: int = 30
     timing_n: int = 50
     picture_n: int = 200
-    omr_ned_n: int = 100
+    omr_ned_n: int = 60
     pages_n: int = 50
     quick: bool = False
 
