@@ -125,9 +125,8 @@ def pieces_of_score_file(path: Path, pool: AlphaTabPool) -> list[Piece]:
                 bar.anacrusis = mark.anacrusis
         one = Score(tracks=[type(score.tracks[0])(staves=[staff])])
         tuning, capo = staff.tuning or (), staff.capo
-        pieces.append(
-            Piece(one, f"{path.parent.name}/{path.name}-{index}", -1, "file", tuning, capo, "file", {}, path.stem)
-        )
+        name = f"{path.parent.name}/{path.name}-{index}"
+        pieces.append(Piece(one, name, kind="file", tuning=tuning, capo=capo, source="file", work=path.stem))
     return pieces
 
 
