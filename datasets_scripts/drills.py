@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from ..processing.alphatex_grammar import Beat, read_alphatex, write_alphatex
-from .guitar_techniques import HARMONIC_FRETS, SCORE_ONLY, Rates, random_bend
+from ..processing.alphatex_visible import SCORE_ONLY_NOTE
+from .guitar_techniques import HARMONIC_FRETS, Rates, random_bend
 
 #: Chance of each sign at a note (or beat) that has none of its kind yet.
 NOTE_RATES: Rates = {
@@ -49,20 +50,20 @@ def _joined(beat: Beat, following: Beat | None) -> bool:
 
 def _mark(beat: Beat, heads: bool, rng: random.Random) -> None:
     notes = beat.notes
-    if heads and not any(note.effects.keys() & {*SCORE_ONLY, "g", "nh", "x"} for note in notes):
+    if heads and not any(note.effects.keys() & {*SCORE_ONLY_NOTE, "g", "nh", "x"} for note in notes):
         for name, rate in HEAD_RATES.items():
             if rng.random() < rate:
                 for note in notes:
                     note.effects[name] = ()
                 break
     note = rng.choice(notes)
-    plain = not any(n.effects.keys() - {*SCORE_ONLY, "pm", "lr"} for n in notes)
+    plain = not any(n.effects.keys() - {*SCORE_ONLY_NOTE, "pm", "lr"} for n in notes)
     if plain and len(notes) <= 2:
         name = rng.choices([*NOTE_RATES, ""], [*NOTE_RATES.values(), 1 - sum(NOTE_RATES.values())])[0]
         if name in ("v", "vw"):
             for each in notes:
                 each.effects[name] = ()
-        elif name == "nh" and not note.effects.keys() & {*SCORE_ONLY}:
+        elif name == "nh" and not note.effects.keys() & {*SCORE_ONLY_NOTE}:
             note.fret, note.effects[name] = rng.choice(HARMONIC_FRETS), ()
         elif name == "x" and not note.effects:
             note.fret, note.effects[name] = 0, ()

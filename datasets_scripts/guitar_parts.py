@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..processing.alphatex_grammar import Bar, Beat, Note, Score, Staff, Track, write_alphatex
+from ..processing.alphatex_visible import SCORE_ONLY_NOTE
 from . import guitar_bass
 from . import guitar_phrases as phrases
 from .guitar_neck import SCALES, TUNINGS, key_name, open_pitches
 from .guitar_rhythm import METRES, metre_length
-from .guitar_techniques import SCORE_ONLY, decorate, piece_rates, repair_links
+from .guitar_techniques import decorate, piece_rates, repair_links
 from .guitar_wild import wild
 
 SPLITS = ("train", "validation", "test")
@@ -319,7 +320,7 @@ def shown_as(system: Score, staves: str) -> Score:
             bar.key_signature = None
             for beat in (beat for voice in bar.voices for beat in voice):
                 for note in beat.notes:
-                    for name in SCORE_ONLY:
+                    for name in SCORE_ONLY_NOTE:
                         note.effects.pop(name, None)
     return system
 

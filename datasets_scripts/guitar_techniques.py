@@ -13,10 +13,6 @@ from .guitar_neck import MAX_FRET
 
 Rates = dict[str, float]
 LINKS = ("h", "sl", "ss")
-#: Techniques of a note that are drawn for the whole beat: all notes of a chord carry them.
-WHOLE_BEAT = ("pm", "lr", "v", "vw")
-#: What alphaTab draws at the note heads of the upper staff only.
-SCORE_ONLY = ("ac", "hac", "ten", "st")
 HARMONIC_FRETS = (12, 7, 5, 19, 24, 9, 4)
 NOTE_TECHNIQUES = "h sl ss sib sia sou sod be x t g v vw pm lr nh ah ph tr ac hac st".split()
 BEAT_TECHNIQUES = "tt s p bd bu ad au su sd".split()

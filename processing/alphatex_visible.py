@@ -32,7 +32,7 @@ _BEND_POINTS = {
 _WHAMMY_POINTS = {"dive": (0, 60), "hold": (0, 60), "predive": (0, 60), "predivedive": (0, 60), "dip": (0, 30, 60)}
 
 # On a tab without a staff above it none of these changes the picture (found by drawing each with and without).
-_SCORE_ONLY_NOTE = frozenset("acc ac hac ten st lf rf slur string".split())
+SCORE_ONLY_NOTE = frozenset("acc ac hac ten st lf rf slur string".split())
 _SCORE_ONLY_BEAT = frozenset({"ot", "legatoorigin"})
 _SCORE_ONLY_BAR = frozenset("clef ottava".split())
 _TAB_BEAMS = frozenset({"split", "splitsecondary", "merge"})
@@ -194,7 +194,7 @@ def _strip_beat(beat: Beat, tabs_only: bool, dynamics: bool) -> None:
         if words:
             beat.effects["beam"] = words
     for note in beat.notes:
-        for name in _SCORE_ONLY_NOTE & note.effects.keys():
+        for name in SCORE_ONLY_NOTE & note.effects.keys():
             del note.effects[name]
 
 

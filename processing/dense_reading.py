@@ -14,9 +14,10 @@ from math import log
 import numpy as np
 
 from .alphatex_types import STANDARD_TUNINGS, Bar, Beat, Note, Score, Staff, Track, beat_length
+from .alphatex_visible import SCORE_ONLY_NOTE
 from .bar_filling import MIN_PROBABILITY, fill_bar
 from .dense_labels import SLOT_PX, effect_from_key
-from .flag_choice import SCORE_ONLY, agree, choose_flags
+from .flag_choice import agree, choose_flags
 
 TICKS = 26_880  # of a whole note: holds 64ths with two dots, and tuplets of 3, 5 and 7
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
@@ -351,7 +352,7 @@ class DenseReader:
         names = self.labels["note_effects"]
         chances = agree(names, chances)
         if "score" not in self.show:
-            chances[:, [i for i, name in enumerate(names) if name in SCORE_ONLY]] = 0.0
+            chances[:, [i for i, name in enumerate(names) if name in SCORE_ONLY_NOTE]] = 0.0
         return chances
 
     def _note(self, string: int, head: str) -> Note:

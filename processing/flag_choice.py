@@ -16,8 +16,6 @@ KINDS = {
 }  # fmt: skip
 #: Drawn once for all notes of a chord, and written at each of them.
 WHOLE_BEAT = frozenset({"pm", "lr", "v", "vw", "st", "ac", "hac", "ten"})
-#: What alphaTab draws at the note heads of a score staff only.
-SCORE_ONLY = frozenset({"ac", "hac", "ten", "st"})
 
 
 @lru_cache(maxsize=16)
@@ -72,4 +70,4 @@ def agree(names: list[str], chances: np.ndarray) -> np.ndarray:
     return out
 
 
-__all__ = ["SCORE_ONLY", "WHOLE_BEAT", "agree", "choose_flags"]
+__all__ = ["WHOLE_BEAT", "agree", "choose_flags"]

@@ -9,7 +9,6 @@ import pytest
 from intermezzo.datasets_scripts.fretboard import lay_out, playable
 from intermezzo.datasets_scripts.guitar_neck import TUNINGS, open_pitches, pitch_of
 from intermezzo.datasets_scripts.guitar_parts import (
-    SCORE_ONLY,
     generate_piece,
     iter_system_jobs,
     piece_name,
@@ -22,6 +21,7 @@ from intermezzo.datasets_scripts.guitar_parts import (
 from intermezzo.datasets_scripts.guitar_rhythm import FEELS, METRES, fill_bar, free_bar, metre_length
 from intermezzo.datasets_scripts.guitar_techniques import LINKS
 from intermezzo.processing.alphatex_grammar import bars_close, beat_length, read_alphatex, write_alphatex
+from intermezzo.processing.alphatex_visible import SCORE_ONLY_NOTE
 
 
 @pytest.mark.parametrize("metre", METRES)
@@ -105,7 +105,7 @@ def test_tab_alone_tells_nothing_that_only_the_score_staff_shows():
         if style["staves"] == "tabs":
             assert "\\ks" not in text and "\\voice" not in text
             notes = [n for *_, b in read_alphatex(text).beats() for n in b.notes]
-            assert not any(n.effects.keys() & set(SCORE_ONLY) for n in notes)
+            assert not any(n.effects.keys() & SCORE_ONLY_NOTE for n in notes)
 
 
 def test_chords_use_a_string_once_and_frets_stay_on_the_neck():
