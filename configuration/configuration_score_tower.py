@@ -24,6 +24,9 @@ class ScoreTowerConfig(PreTrainedConfig):
         stem_channels: Channels after the stem (at half a row high, half a column wide).
         stage_channels: Channels of the three stages; vertical strides 5, 10, 10 px, horizontal 4, 4, 8 px.
         stage_depths: Residual blocks of each stage.
+        fine_channels: Channels of a second way from the picture to the second stage, which keeps 2 px and then 4 px of
+            detail for small digits, dots and brackets: at half the size, then at half the height and a quarter of the
+            width. Empty: no such way.
         hidden_size: Width of a column's feature.
         num_hidden_layers, num_attention_heads, intermediate_size: The transformer along the columns.
         string_hidden_size: Width of the string heads.
@@ -45,6 +48,7 @@ class ScoreTowerConfig(PreTrainedConfig):
     stem_channels: int = 32
     stage_channels: list[int] | tuple[int, ...] = (32, 48, 96)
     stage_depths: list[int] | tuple[int, ...] = (0, 1, 2)
+    fine_channels: list[int] | tuple[int, ...] = (24, 32)
     hidden_size: int = 256
     num_hidden_layers: int = 4
     num_attention_heads: int = 4
@@ -58,6 +62,9 @@ class ScoreTowerConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.stage_channels = tuple(self.stage_channels)
         self.stage_depths = tuple(self.stage_depths)
+        self.fine_channels = tuple(self.fine_channels)
+        if len(self.fine_channels) not in (0, 2):
+            raise ValueError(f"fine_channels has two numbers or none, got {len(self.fine_channels)}")
         if len(self.stage_channels) != 3 or len(self.stage_depths) != 3:
             raise ValueError(
                 f"the tower has 3 stages: got {len(self.stage_channels)} stage_channels and "

@@ -153,11 +153,36 @@ class ScoreTowerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.num_batches_tracked)
 
 
+class FinePath(nn.Module):
+    """From the picture to the size of the second stage in small steps.
+
+    The stem looks at 9×8 px at once and steps 5 px down: a staccato dot or a digit of a grace note is lost between its
+    few filters. Here the first steps are 2 px.
+    """
+
+    def __init__(self, channels: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        first, second = channels
+        self.conv1 = nn.Conv2d(1, first, 5, stride=2, padding=2, bias=False)
+        self.norm1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, stride=(1, 2), padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(second)
+        self.conv3 = nn.Conv2d(second, outputs, (5, 3), stride=(5, 1), padding=(0, 1), bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, 1, H, W)` to `(B, outputs, H / 10, W / 4)`."""
+        x = F.relu(self.norm1(self.conv1(x)))  # (B, first, H/2, W/2)
+        x = F.relu(self.norm2(self.conv2(x)))  # (B, second, H/2, W/4)
+        return self.norm3(self.conv3(x))
+
+
 class ScoreTowerModel(ScoreTowerPreTrainedModel):
     """Convolutions down to one row a string, a transformer along the columns, dense heads on both.
 
     ```
-    pixel_values (B, 1, H, W) ─stem─▶ (H/5, W/4) ─stage 1, 2─▶ (H/10, W/4) ─stage 3─▶ (C, H/10, W/8)
+    pixel_values (B, 1, H, W) ─stem─▶ (H/5, W/4) ─stage 1─▶ (H/10, W/4) ─stage 2, 3─▶ (C, H/10, W/8)
+              └─fine─▶ (H/2, W/2) ─▶ (H/2, W/4) ─▶ (H/10, W/4) ─▲
          all rows of a column ─linear─▶ (B, T, D) ─transformer─▶ column features ─▶ beats, bars
          the rows of the strings ───────────────────────────────+ column feature ─▶ frets, effects
     ```
@@ -177,6 +202,8 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             ConvBlock(two, three, stride=(1, 2)),
             *[ResidualBlock(three) for _ in range(depths[2])],
         )
+        self.fine = FinePath(config.fine_channels, two) if config.fine_channels else None
+        self.fine_joins = 1 + depths[0]  # behind the first block of the second stage
         self.from_lower = nn.Linear(three * config.lower_rows, config.hidden_size)
         self.from_upper = nn.Linear(three * config.upper_rows, config.hidden_size)
         # Marks over the tab (tempo, palm mute, bends) stand at any height: their strongest sight in a column counts.
@@ -215,7 +242,10 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
                 f"a picture must be a multiple of 10 high (at least {10 * low}) and of 16 wide, got {height} x {width}"
             )
         x = F.relu(self.stem_norm(self.stem(pixel_values)))  # (B, C, H/5, W/4)
-        x = self.stages(x)  # (B, C, H/10, W/8)
+        for place, stage in enumerate(self.stages):
+            x = stage(x)
+            if self.fine is not None and place == self.fine_joins:
+                x = x + self.fine(pixel_values)  # (B, C, H/10, W/4)
         rows, columns = x.shape[-2:]
         lower = x[:, :, -low:]  # (B, C, low, T)
         hidden = self.from_lower(lower.flatten(1, 2).transpose(1, 2))  # (B, T, D)

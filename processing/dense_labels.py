@@ -121,6 +121,14 @@ class SparseLabels:
     beats: np.ndarray
     bars: np.ndarray
 
+    def moved(self, scale: float, shift: float) -> SparseLabels:
+        """The truth of the picture with every x at `x * scale + shift`."""
+        notes, beats, bars = self.notes.copy(), self.beats.copy(), self.bars.copy()
+        for x in (notes[:, 1], beats[:, 1], bars[:, 0], bars[:, 1]):  # views
+            x *= scale
+            x += shift
+        return SparseLabels(notes, beats, bars)
+
 
 def _bits(flags: Iterable[str], index: dict[str, int]) -> int:
     return sum(1 << index[flag] for flag in flags if flag in index)
@@ -180,7 +188,6 @@ def expand(
     space: dict[str, list[str]],
     strings: int = 7,
     voices: int = 2,
-    shifts_px: list[float] | None = None,
 ) -> dict[str, np.ndarray]:
     """Paints the truth of a batch on slots of 4 px; shapes as in `DenseHeads`, without the axis of classes.
 
@@ -190,7 +197,6 @@ def expand(
         slots: Slots of the padded batch.
         space: Class names by head.
         strings, voices: Sizes of these axes.
-        shifts_px: How far each picture was moved to the right.
     """
     size = len(samples)
     full = lambda *shape, value=IGNORE: np.full((size, *shape), value, dtype=np.int16)  # noqa: E731
@@ -208,40 +214,39 @@ def expand(
         "tempo_digits": full(slots, 3),
     }
     for i, sample in enumerate(samples):
-        shift = shifts_px[i] if shifts_px else 0.0
         end = -(-widths_px[i] // SLOT_PX)
         out["frets"][i, :, end:] = out["beats"][i, :, end:] = IGNORE
         out["bar_edges"][i, end:] = -1
         one = {name: array[i] for name, array in out.items()}
-        _paint_notes(one, sample, shift, slots, space)
-        _paint_beats(one, sample, shift, slots, space)
-        _paint_bars(one, sample, shift, slots, space)
+        _paint_notes(one, sample, slots, space)
+        _paint_beats(one, sample, slots, space)
+        _paint_bars(one, sample, slots, space)
     return out
 
 
-def _paint_notes(out: dict, sample: SparseLabels, shift: float, slots: int, space: dict) -> None:
+def _paint_notes(out: dict, sample: SparseLabels, slots: int, space: dict) -> None:
     for string, x, head, voice, bits in sample.notes:
         s = int(string)
-        t = _slot(x + shift, slots)
+        t = _slot(x, slots)
         out["frets"][s, t] = head
         out["string_voice"][s, t] = voice
         out["note_effects"][s, t] = _unpack(bits, len(space["note_effects"]))
 
 
-def _paint_beats(out: dict, sample: SparseLabels, shift: float, slots: int, space: dict) -> None:
+def _paint_beats(out: dict, sample: SparseLabels, slots: int, space: dict) -> None:
     for voice, x, kind, duration, dots, tuplet, grace, bits in sample.beats:
         v = int(voice)
-        t = _slot(x + shift, slots)
+        t = _slot(x, slots)
         out["beats"][v, t] = kind
         for name, value in (("durations", duration), ("dots", dots), ("tuplets", tuplet), ("graces", grace)):
             out[name][v, t] = value
         out["beat_effects"][v, t] = _unpack(bits, len(space["beat_effects"]))
 
 
-def _paint_bars(out: dict, sample: SparseLabels, shift: float, slots: int, space: dict) -> None:
+def _paint_bars(out: dict, sample: SparseLabels, slots: int, space: dict) -> None:
     for left, right, starts, ends, tempo in sample.bars:
         for side, x in ((0, left), (1, right)):
-            t = _slot(x + shift, slots)
+            t = _slot(x, slots)
             out["bar_edges"][t, side] = 1
             if side == 0:
                 out["bar_starts"][t] = _unpack(starts, len(space["bar_starts"]))
@@ -249,6 +254,6 @@ def _paint_bars(out: dict, sample: SparseLabels, shift: float, slots: int, space
                     # The mark is drawn over the first beat, a fixed way from it, but anywhere behind the bar line.
                     first = min((x for x in sample.beats[:, 1] if x > left), default=left)
                     digits = [int(tempo) // 100 % 10, int(tempo) // 10 % 10, int(tempo) % 10]
-                    out["tempo_digits"][_slot(first + shift, slots)] = digits
+                    out["tempo_digits"][_slot(first, slots)] = digits
             else:
                 out["bar_ends"][t] = _unpack(ends, len(space["bar_ends"]))

@@ -153,6 +153,7 @@ class _Rows:
         self.height, self.width = page.shape
         self.long = _open_rows(self.darkness, _LONG_RUN_PX) > _LINE_DARKNESS
         self.profile = self.long.sum(axis=1).astype(np.float64)
+        self.weight = (self.darkness * self.long).sum(axis=1, dtype=np.float64)
         self._short: np.ndarray | None = None
 
     @property
@@ -180,7 +181,8 @@ class _Rows:
                 low -= 1
             while high < self.height - 1 and high - row < 12 and profile[high + 1] > 0.5 * profile[row]:
                 high += 1
-            weights = profile[low : high + 1]
+            # A thin line lies over two rows, unequally dark: counting both alike would shift it by half a pixel.
+            weights = self.weight[low : high + 1]
             centre = float((np.arange(low, high + 1) + 0.5) @ weights / weights.sum())
             if centres and centre - centres[-1] < 1.5:
                 if profile[row] <= strengths[-1]:
@@ -283,11 +285,12 @@ def _refined(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> list[floa
     found = []
     for y in ys:
         low, high = max(0, int(y) - reach), min(rows.height, int(y) + reach + 1)
-        mask = rows.long[low:high, x0:x1]  # long runs leave out digits; crowded lines have none
-        if mask.sum() < 3 * distance:
-            mask = rows.short[low:high, x0:x1]
-        weights = (rows.darkness[low:high, x0:x1] * mask).sum(axis=1, dtype=np.float64)
-        weights[weights < 0.2 * weights.max()] = 0.0  # letters of the clef touch the lines
+        columns = rows.long[low:high, x0:x1].any(axis=0)  # long runs leave out digits; crowded lines have none
+        if columns.sum() < 3 * distance:
+            columns = rows.short[low:high, x0:x1].any(axis=0)
+        # The median over the columns sees the line alone, with its faint outer row; stems and letters do not count.
+        band = rows.darkness[low:high, x0:x1][:, columns]
+        weights = np.median(band, axis=1) if band.size else np.zeros(1)
         total = weights.sum()
         found.append(float((np.arange(low, high) + 0.5) @ weights / total) if total > 0 else y)
     steps = np.arange(len(found))
@@ -303,6 +306,20 @@ def _solid(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> float:
         band = rows.darkness[max(0, int(y) - reach) : int(y) + reach + 1, x0:x1].max(axis=0)
         shares.append(float((band > _LINE_DARKNESS).mean()))
     return min(shares)
+
+
+def _without_shared(candidate: list[float], others: list[list[float]]) -> list[float]:
+    """A comb without the end line that belongs to a score staff, when the staves stand one line distance apart."""
+    distance = (candidate[-1] - candidate[0]) / (len(candidate) - 1)
+    for ys in others:
+        step = (ys[-1] - ys[0]) / (len(ys) - 1)
+        if len(ys) != SCORE_LINES or step > 0.92 * distance or len(candidate) <= MIN_LINES:
+            continue
+        if abs(ys[-1] - candidate[0]) < 0.15 * distance:
+            candidate = candidate[1:]
+        elif abs(ys[0] - candidate[-1]) < 0.15 * distance:  # the page stands on its head
+            candidate = candidate[:-1]
+    return candidate
 
 
 def find_staves(page: np.ndarray) -> list[Staff]:
@@ -335,6 +352,8 @@ def find_staves(page: np.ndarray) -> list[Staff]:
             if plausible and not _is_thick(rows, ys, extent):
                 weight = sum(float(rows.profile[max(0, int(y) - 1) : int(y) + 2].max(initial=0)) for y in ys)
                 candidates.append((weight, ys, extent))
+    combs = [ys for _, ys, _ in candidates]
+    candidates = [(weight, _without_shared(ys, combs), extent) for weight, ys, extent in candidates]
     staves: list[Staff] = []
     for _, ys, extent in sorted(candidates, key=lambda c: -c[0]):
         distance = (ys[-1] - ys[0]) / (len(ys) - 1)

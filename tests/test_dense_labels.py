@@ -124,10 +124,20 @@ def test_a_shift_moves_all_by_whole_slots(space: dict[str, list[str]]) -> None:
     labels, width = truth(read_alphatex(TEXT), space)
     slots = width // dl.SLOT_PX + 10
     plain = dl.expand([labels], [width], slots, space)
-    moved = dl.expand([labels], [width + 8], slots, space, shifts_px=[8.0])
+    moved = dl.expand([labels.moved(1.0, 8.0)], [width + 8], slots, space)
     for name, axis in (("frets", 2), ("beats", 2), ("durations", 2), ("bar_starts", 1), ("tempo_digits", 1)):
         a, b = (np.where(array > 0, array, 0) for array in (plain[name], moved[name]))
         np.testing.assert_array_equal(np.roll(a, 2, axis=axis), b)
+
+
+def test_moving_scales_first_and_leaves_the_rest_alone(space: dict[str, list[str]]) -> None:
+    labels, _ = truth(read_alphatex(TEXT), space)
+    moved = labels.moved(1.5, -3.0)
+    for name, columns in (("notes", [1]), ("beats", [1]), ("bars", [0, 1])):
+        before, after = getattr(labels, name), getattr(moved, name)
+        np.testing.assert_allclose(after[:, columns], before[:, columns] * 1.5 - 3.0)
+        others = [k for k in range(before.shape[1]) if k not in columns]
+        np.testing.assert_array_equal(after[:, others], before[:, others])
 
 
 def test_pictures_of_a_batch_do_not_mix(space: dict[str, list[str]]) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,8 +324,11 @@ def test_a_page_counts_missed_false_and_unreadable_systems() -> None:
 
 
 def test_pages_mix_no_staves_and_scores_are_cut_and_joined() -> None:
-    groups = pages_of(SAMPLES * 3, 0)
+    bass = "\\staff {tabs}\n\\tuning (G2 D2 A1 E1)\n\\ts (4 4) 3.4.1 |\n"
+    groups = pages_of([*SAMPLES * 3, *[replace(sample, text=bass) for sample in SAMPLES]], 0)
     assert all(3 <= len(group) <= 8 and len({s.staves for s in group}) == 1 for group in groups)
+    assert {len({s.text == bass for s in group}) for group in groups} == {1}  # four strings and six are not one page
+    assert {group[0].text == bass for group in groups} == {True, False}
     whole = joined([text_of(1), text_of(2)])
     assert len(whole.staves[0].bars) == 4
     assert part_of(whole, 2, 3).staves[0].bars == read_alphatex(text_of(2)).staves[0].bars

@@ -31,6 +31,7 @@ class TestScoreTowerLaws(ModelLaws):
         {"num_attention_heads": 3},
         {"max_strings": 20},
         {"column_px": 16},
+        {"fine_channels": [4, 6, 8]},
         {"hidden_size": "wide"},
     )
 
@@ -150,23 +151,23 @@ def fill(model: ScoreTowerModel) -> ScoreTowerModel:
     return model
 
 
-GOLDEN = {  # mean and standard deviation
-    "columns": [0.123662, 0.995139],
-    "bar_edges": [-0.6015, 1.11241],
-    "bar_starts": [0.802276, 1.22122],
-    "bar_ends": [-2.21024, 0.593487],
-    "tempo_digits": [0.0292419, 1.75243],
-    "beats": [-0.346517, 1.43318],
-    "durations": [-0.00537666, 1.41513],
-    "dots": [0.485075, 1.46132],
-    "tuplets": [-0.706564, 1.24088],
-    "graces": [0.108891, 1.3235],
-    "beat_effects": [0.902478, 0.915898],
-    "frets": [0.262937, 3.56131],
-    "string_voice": [-0.923894, 3.39663],
-    "note_effects": [1.17752, 2.6948],
-    "gradient of the stem": [-6.71591, 65.8126],
-    "loss": [218.428, 0],
+GOLDEN = {
+    "columns": [0.1343, 1.26099],
+    "bar_edges": [-0.312403, 2.17922],
+    "bar_starts": [0.796669, 2.68182],
+    "bar_ends": [-3.872, 1.75655],
+    "tempo_digits": [0.0609929, 2.62141],
+    "beats": [-0.534107, 1.36329],
+    "durations": [0.0894859, 1.5555],
+    "dots": [0.151658, 1.47325],
+    "tuplets": [-0.943484, 1.24251],
+    "graces": [0.494767, 1.49014],
+    "beat_effects": [1.50819, 0.884319],
+    "frets": [-0.744008, 10.587],
+    "string_voice": [2.80877, 5.71996],
+    "note_effects": [-5.39781, 9.89803],
+    "gradient of the stem": [-15.5582, 372.441],
+    "loss": [808.552, 0],
 }
 
 

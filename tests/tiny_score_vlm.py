@@ -29,6 +29,7 @@ def tower_config(**changes: Any) -> ScoreTowerConfig:
     options: dict[str, Any] = dict(
         stem_channels=4,
         stage_channels=(4, 6, 8),
+        fine_channels=(4, 6),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,

@@ -236,11 +236,12 @@ def page_style(generator: np.random.Generator) -> dict[str, Any]:
 
 
 def pages_of(samples: Sequence[Sample], seed: int) -> list[list[Sample]]:
-    """Groups of systems that could make a page: same staves, in a seeded order, 3 to 8 each."""
+    """Groups of systems that could make a page: same staves and strings, in a seeded order, 3 to 8 each."""
     generator = np.random.default_rng(seed)
     groups: list[list[Sample]] = []
-    for staves in sorted({sample.staves for sample in samples}):
-        kept = [sample for sample in samples if sample.staves == staves]
+    kinds = [(sample.staves, read_alphatex(sample.text).staves[0].strings) for sample in samples]
+    for kind in sorted(set(kinds)):
+        kept = [sample for sample, own in zip(samples, kinds, strict=True) if own == kind]
         order = [kept[int(i)] for i in generator.permutation(len(kept))]
         while len(order) >= SYSTEMS_OF_A_PAGE[0]:
             size = min(len(order), int(generator.integers(SYSTEMS_OF_A_PAGE[0], SYSTEMS_OF_A_PAGE[1] + 1)))

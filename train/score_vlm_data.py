@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -22,7 +23,8 @@ from ..modeling.connectors import count_image_tokens
 from ..processing.alphatex_grammar import read_alphatex
 from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand
 from ..processing.errors import InputError
-from ..processing.system_canvas import BATCH_MARGIN_PX, draw_on_canvas
+from ..processing.page_systems import draw_region, read_page
+from ..processing.system_canvas import BATCH_MARGIN_PX, ROWS_BELOW, WHITE, CanvasPlacement, draw_on_canvas
 
 MAX_SHIFT_PX = 8
 
@@ -58,11 +60,13 @@ class PackWriter:
     Args:
         directory: Folder, made when it is not there.
         space: Class names of the dense heads.
+        locate: Cut systems out as a reader does, by the page finder, where that finds the right staves; otherwise, and
+            always when false, by the true lines.
     """
 
-    def __init__(self, directory: Path, space: dict[str, list[str]]) -> None:
+    def __init__(self, directory: Path, space: dict[str, list[str]], locate: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory, self.space = directory, space
+        self.directory, self.space, self.locate = directory, space, locate
         self.pixels = open(directory / "pixels.bin", "wb")  # noqa: SIM115 - closed by `close`
         self.rows: list[dict[str, Any]] = []
         self.labels: dict[str, list[np.ndarray]] = {"notes": [], "beats": [], "bars": []}
@@ -72,7 +76,7 @@ class PackWriter:
         """Adds one system; one that does not fit is named in `failures` and left out."""
         try:
             score = read_alphatex(row.text)
-            canvas, place = draw_on_canvas(row.image, row.tab_line_ys, row.has_score)
+            canvas, place = (located(row) if self.locate else None) or true_canvas(row)
             beat_x = {key: x * place.x_scale + place.x_offset for key, x in row.beat_x.items()}
             bar_x = [(a * place.x_scale + place.x_offset, b * place.x_scale + place.x_offset) for a, b in row.bar_x]
             labels = encode_system(score, beat_x, bar_x, self.space)
@@ -101,6 +105,24 @@ class PackWriter:
         (self.directory / "failures.txt").write_text("\n".join(self.failures), encoding="utf-8")
         index = {"space": self.space, "rows": self.rows}
         (self.directory / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+
+
+def true_canvas(row: SystemRow) -> tuple[np.ndarray, CanvasPlacement]:
+    """The system on its canvas, by the lines that the engraver tells."""
+    return draw_on_canvas(row.image, row.tab_line_ys, row.has_score)
+
+
+def located(row: SystemRow) -> tuple[np.ndarray, CanvasPlacement] | None:
+    """The system on its canvas, as the page finder cuts it; `None` where it finds other staves than there are."""
+    page = read_page(row.image)
+    if len(page.systems) != 1:
+        return None
+    region = page.systems[0]
+    lines, true = region.tab_line_ys, row.tab_line_ys
+    if region.has_score != row.has_score or len(lines) != len(true) or abs(lines[0] - true[0]) > lines[1] - lines[0]:
+        return None
+    system = draw_region(page, region)
+    return system.array, system.placement
 
 
 class PackedSystems(Dataset):
@@ -182,21 +204,37 @@ class Buckets(Dataset):
         return [self.systems[k] for k in self.batches[i]]
 
 
-def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Small changes a scaler or a printer makes: a shift to the right (returned, px), contrast, blur, noise.
+def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, float, float]:
+    """Small changes that a scaler, a printer or a line finder makes: place, size, contrast, blur, noise.
+
+    Lines lie up to about a pixel beside where they should, since what reads a picture only knows them so well.
 
     Args:
         canvas: `(H, W)` uint8, white = 255.
 
     Returns:
-        `(H, W)` float32 in [0, 1], 1 = ink, and the shift; ink never leaves the canvas on the right.
+        `(H, W)` float32 in [0, 1], 1 = ink, and the `scale` and `shift` (px) that every x was moved by; ink never
+        leaves the canvas on the right.
     """
-    ink = (255 - canvas).astype(np.float32) / 255
-    shift = int(draw.integers(0, MAX_SHIFT_PX))
-    if shift and not ink[:, -shift:].any():
-        ink = np.roll(ink, shift, axis=1)
-    else:
-        shift = 0
+    height, width = canvas.shape
+    scale, shift = 1.0, float(draw.integers(0, MAX_SHIFT_PX))
+    if draw.random() < 0.6:
+        scale, shift = float(draw.uniform(0.97, 1.03)), float(draw.uniform(-2, MAX_SHIFT_PX))
+    last = int(np.flatnonzero((canvas < WHITE).any(axis=0))[-1:].sum()) + 2
+    if last * scale + shift > width:
+        scale, shift = min(scale, 1.0), 0.0
+    ink = WHITE - canvas
+    if scale != 1.0:
+        # About the tab's middle, and not the same as across: a line finder errs in height alone.
+        tall = scale * float(draw.uniform(0.99, 1.01)) if draw.random() < 0.5 else float(draw.uniform(0.985, 1.015))
+        middle = height - ROWS_BELOW + 25.0
+        down = middle * (1 - tall) + float(draw.normal(0, 0.5))
+        matrix = np.array([[scale, 0.0, shift + (scale - 1) / 2], [0.0, tall, down]])
+        how = cv2.INTER_LINEAR if draw.random() < 0.5 else cv2.INTER_CUBIC
+        ink = cv2.warpAffine(ink, matrix, (width, height), flags=how, borderValue=0)
+    elif shift:
+        ink = np.roll(ink, int(shift), axis=1)
+    ink = ink.astype(np.float32) / 255
     if draw.random() < 0.5:
         ink = np.clip(ink * draw.uniform(0.6, 1.4), 0, 1)
     if draw.random() < 0.25:
@@ -204,7 +242,7 @@ def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, int
         ink = (1 - part) * ink + part * np.roll(ink, 1, axis=axis)
     if draw.random() < 0.25:
         ink = ink + draw.normal(0, draw.uniform(0.01, 0.06), ink.shape).astype(np.float32)
-    return np.clip(ink, 0, 1), shift
+    return np.clip(ink, 0, 1), scale, shift
 
 
 class DenseCollate:
@@ -227,18 +265,15 @@ class DenseCollate:
         width += BATCH_MARGIN_PX if not self.augment or np.random.rand() < 0.25 else 0
         width += -width % 16
         pixels = np.zeros((len(rows), 1, height, width), dtype=np.float32)
-        shifts = []
+        samples = []
         for i, row in enumerate(rows):
+            ink, scale, shift = (WHITE - row["canvas"]).astype(np.float32) / 255, 1.0, 0.0
             if self.augment:
-                ink, shift = vary(row["canvas"], np.random.default_rng(np.random.randint(2**31)))
-            else:
-                ink, shift = (255 - row["canvas"]).astype(np.float32) / 255, 0
+                ink, scale, shift = vary(row["canvas"], np.random.default_rng(np.random.randint(2**31)))
             pixels[i, 0, height - row["height"] :, : row["width"]] = ink
-            shifts.append(float(shift))
+            samples.append(row["labels"].moved(scale, shift))
         widths = [row["width"] for row in rows]
-        labels = expand(
-            [row["labels"] for row in rows], widths, width // SLOT_PX, self.space, self.strings, self.voices, shifts
-        )
+        labels = expand(samples, widths, width // SLOT_PX, self.space, self.strings, self.voices)
         return {
             "pixel_values": torch.from_numpy(pixels),
             "widths": torch.tensor(widths),

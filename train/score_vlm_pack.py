@@ -61,7 +61,7 @@ def _row(row: dict[str, Any], image: np.ndarray) -> SystemRow:
 
 
 def generated_rows(
-    seed: int, count: int, split: str, continuations: float, drills: float = 0.0
+    seed: int, count: int, split: str, continuations: float, drills: float = 0.0, retimings: float = 0.0
 ) -> Iterator[SystemRow | InputError]:
     """Systems of generated pieces, drawn as they are asked for.
 
@@ -71,11 +71,13 @@ def generated_rows(
         split: `"train"`, `"validation"` or `"test"`.
         continuations: Part of the systems that look as if others came before them.
         drills: Part of the systems that are crowded with rare signs.
+        retimings: Part of the systems in which longer or shorter note values are tried.
     """
     from ..datasets_scripts.continuations import as_continuation
     from ..datasets_scripts.drills import with_rare_signs
     from ..datasets_scripts.guitar_parts import iter_system_jobs
     from ..datasets_scripts.render.client import AlphaTabPool, RenderJob
+    from ..datasets_scripts.retiming import retimed
 
     draw = random.Random(seed)
 
@@ -83,6 +85,8 @@ def generated_rows(
         for number, (text, style, piece) in enumerate(iter_system_jobs(seed, count, split)):
             if draw.random() < drills:
                 text = with_rare_signs(text, draw)
+            if draw.random() < retimings:
+                text = retimed(text, draw) or text
             later = as_continuation(text) if draw.random() < continuations else None
             drawn, truth, metre = later or (text, text, (4, 4))
             key = (f"{piece} {number}", truth, metre, 1 if later else 0)
@@ -100,11 +104,13 @@ def generated_rows(
                 yield InputError(name, f"{type(error).__name__} {error}")
 
 
-def pack(rows: Iterable[SystemRow | InputError], folder: Path, total: int | None = None) -> list[str]:
+def pack(
+    rows: Iterable[SystemRow | InputError], folder: Path, total: int | None = None, locate: bool = True
+) -> list[str]:
     """Writes a packed folder with a progress bar; returns what failed, a line each."""
     from tqdm.auto import tqdm
 
-    writer = PackWriter(folder, label_space())
+    writer = PackWriter(folder, label_space(), locate)
     for row in tqdm(rows, desc=f"packing {folder.name}", total=total, unit="system"):
         if isinstance(row, SystemRow):
             writer.add(row)

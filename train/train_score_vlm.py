@@ -36,6 +36,7 @@ class ScoreVLMArguments:
     split: str = option("train", "stage pack: which pieces", choices=("train", "validation", "test"))
     continuations: float = option(0.15, "stage pack: part of the generated systems without a metre at the start")
     drills: float = option(0.2, "stage pack: part of the generated systems that are crowded with rare signs")
+    retimings: float = option(0.1, "stage pack: part of the generated systems in longer or shorter note values")
     packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
@@ -60,7 +61,7 @@ def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     if args.data:
         failures = pack(rows_from_parquet(Path(args.data), args.split), folder)
     else:
-        rows = generated_rows(training.seed, args.generate, args.split, args.continuations, args.drills)
+        rows = generated_rows(training.seed, args.generate, args.split, args.continuations, args.drills, args.retimings)
         failures = pack(rows, folder, args.generate)
     if failures:
         raise InputError(folder / "failures.txt", f"{len(failures)} systems could not be packed; the rest are")
