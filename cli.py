@@ -150,7 +150,7 @@ def convert(
     """Convert between alphaTex, Guitar Pro, MusicXML and MIDI."""
     from .datasets_scripts.render import convert as run
 
-    _leave(_errors(run(inputs, out, formats=_names(to))))
+    _leave(_errors(run(inputs, out, formats=_names(to))))  # type: ignore[arg-type] # several give a list
 
 
 def _errors(results: Iterable[Any] | None) -> list[object]:

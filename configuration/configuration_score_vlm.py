@@ -57,7 +57,7 @@ class ScoreVLMConfig(PreTrainedConfig):
         self.vision_config = sub_config(self.vision_config, "score_tower")
         self.text_config = sub_config(self.text_config, "nanochat")
         super().__post_init__(**kwargs)
-        vocab_size = self.text_config.vocab_size
+        vocab_size = self.text_config.vocab_size  # type: ignore[union-attr] # a config by now
         if not 0 <= self.image_token_id < vocab_size:
             raise ValueError(f"image_token_id {self.image_token_id} lies outside the vocabulary of {vocab_size}")
         if self.evidence_weight < 0:

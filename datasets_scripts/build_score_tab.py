@@ -178,7 +178,7 @@ def build(
     data = out / "data"
     data.mkdir(parents=True, exist_ok=True)
     names = [str(source) for source in sources or []]
-    settings = {"format": FORMAT, "seed": seed, "generated": generated, "corpus": corpus}
+    settings: dict[str, Any] = {"format": FORMAT, "seed": seed, "generated": generated, "corpus": corpus}
     settings |= {"sources": names, "shard_size": shard_size}
     _check_settings(out, settings)
     failures: list[list[str]] = []

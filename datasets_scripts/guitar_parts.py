@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from ..processing.alphatex_grammar import Bar, Beat, Note, Score, Staff, Track, write_alphatex
@@ -158,7 +159,7 @@ def _pick_up(bars: list[Bar], metre: tuple[int, int], rng: random.Random) -> Non
     voice = bars[0].voices[0]
     limit = metre_length(metre) * 3 // 4
     kept: list[Beat] = []
-    length = 0
+    length = Fraction(0)
     want = rng.choice((8, 8, 16, 16, 24, 32))
     for beat in reversed(voice):
         size = beat.length * 64

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from ..processing.alphatex_grammar import Bar, Beat, bars_close
 from ..processing.errors import InputError
@@ -148,7 +149,7 @@ def read_midi(path: str | Path) -> list[Part]:
     import symusic
 
     try:
-        score = symusic.Score(str(path))
+        score: Any = symusic.Score(str(path))  # its time unit, and so its members, are unknown to its types
     except Exception as error:  # symusic raises plain RuntimeError and ValueError
         raise InputError(
             path, f"not a readable MIDI file ({str(error).splitlines()[0] if str(error) else 'empty'})"
@@ -208,7 +209,9 @@ def parts_of_stream(stream: object, name: str, work: str, source: str) -> Iterat
         measures = list(raw.getElementsByClass("Measure"))
         if not measures:
             continue
-        bars, sounds, metre, place, pick_up = [], [], (4, 4), 0, 0
+        bars: list[tuple[int, tuple[int, int]]] = []
+        sounds: list[Sound] = []
+        metre, place, pick_up = (4, 4), 0, 0
         keys = list(raw.flatten().getElementsByClass(m21key.KeySignature))
         for number, measure in enumerate(measures):
             signature = next(iter(measure.getElementsByClass(meter.TimeSignature)), None)

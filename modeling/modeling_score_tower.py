@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -202,7 +203,7 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             ConvBlock(two, three, stride=(1, 2)),
             *[ResidualBlock(three) for _ in range(depths[2])],
         )
-        self.fine = FinePath(config.fine_channels, two) if config.fine_channels else None
+        self.fine = FinePath(tuple(config.fine_channels), two) if config.fine_channels else None
         self.fine_joins = 1 + depths[0]  # behind the first block of the second stage
         self.from_lower = nn.Linear(three * config.lower_rows, config.hidden_size)
         self.from_upper = nn.Linear(three * config.upper_rows, config.hidden_size)
@@ -220,7 +221,9 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
         self.heads = DenseHeads(config)
         self.post_init()
 
-    def forward_features(self, pixel_values: torch.Tensor, widths: torch.Tensor | None = None):
+    def forward_features(
+        self, pixel_values: torch.Tensor, widths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Column features and string rows.
 
         Args:
@@ -278,7 +281,7 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
         pixel_values: torch.Tensor,
         widths: torch.Tensor | None = None,
         dense_labels: dict[str, torch.Tensor] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> ScoreTowerOutput:
         """Reads pictures; see `forward_features` for the inputs and `dense_losses` for the labels."""
         columns, string_rows = self.forward_features(pixel_values.to(self.dtype), widths)

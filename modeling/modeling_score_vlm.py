@@ -110,7 +110,7 @@ def _sum_losses(
     losses = {} if text is None else {"text": text.detach()}
     if dense is None or dense.loss is None:
         return text, losses or None
-    return dense.loss if text is None else text + dense.loss, losses | dense.losses
+    return dense.loss if text is None else text + dense.loss, losses | (dense.losses or {})
 
 
 class ScoreVLMPreTrainedModel(PreTrainedModel):
@@ -151,10 +151,12 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
     def __init__(self, config: ScoreVLMConfig) -> None:
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
-        self.dense = isinstance(config.vision_config, ScoreTowerConfig)
+        vision: Any = config.vision_config
+        text: Any = config.text_config
+        self.dense = isinstance(vision, ScoreTowerConfig)
         width = feature_width(self.vision_tower)
-        inputs = width + evidence_size(config.vision_config) if self.dense else width * config.vision_rows
-        self.connector = MLPConnector(inputs, config.text_config.hidden_size, config.projector_hidden_act)
+        inputs = width + evidence_size(vision) if self.dense else width * config.vision_rows
+        self.connector = MLPConnector(inputs, text.hidden_size, config.projector_hidden_act)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
         self.generation_config.suppress_tokens = [config.image_token_id]  # pictures are read, never written
@@ -208,6 +210,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         """
         if self.dense:
             out = dense or self.read_dense(pixel_values, widths)
+            assert out.dense_logits is not None and out.last_hidden_state is not None
             evidence = dense_evidence(out.dense_logits).to(out.last_hidden_state.dtype)
             columns = torch.cat([out.last_hidden_state, evidence], dim=-1)  # (B, T, D + E)
         else:
@@ -250,7 +253,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         labels: torch.LongTensor | None = None,
         dense_labels: dict[str, torch.Tensor] | None = None,
         image_features: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> ScoreVLMOutput:
         """One pass.
 
@@ -313,7 +316,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         widths: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         is_first_iteration: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> dict:
         """Adds the pictures to the first step; with a cache they are in it afterwards."""
         inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)

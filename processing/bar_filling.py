@@ -43,11 +43,11 @@ def fill_bar(
     else:
         return None, -np.inf, 0
     score, node = states[total]
-    path = []
+    chosen: list[tuple[int, tuple]] = []
     while node is not None:
         node, i, choice = node
-        path.append((i, choice))
-    return path[::-1], score, total
+        chosen.append((i, choice))
+    return chosen[::-1], score, total
 
 
 def _keep(states: dict, total: int, score: float, path: tuple | None) -> None:

@@ -137,9 +137,7 @@ class DenseReader:
         self.show = show
         self.strings = strings
         self.metre = metre
-        self.tuplets = [None] + [
-            tuple(int(n) for n in key.split(":")) if ":" in key else None for key in labels["tuplets"]
-        ]
+        self.tuplets = [None, *map(_tuplet, labels["tuplets"])]
 
     def read(self, logits: dict[str, np.ndarray], width_px: int) -> DenseReading:
         """Reads one picture.
@@ -240,6 +238,7 @@ class DenseReader:
                 path, score, total, short = free, free_score, free_total, True
         if path is None:
             path, score, total = fill_bar(options, absent, None)
+        assert path is not None  # without a capacity something always fits
         others = set(columns)
         readings = [self._beat(p, v, columns[i], option, 1 - absent[i], others) for i, option in path]
         chance = float(np.prod([np.prod(list(r.confidence.values())) for r in readings])) if readings else 0.5
@@ -362,6 +361,11 @@ class DenseReader:
             return Note(fret=self._held.get(string, 0), string=string, effects={"t": ()})
         self._held[string] = int(head)
         return Note(fret=int(head), string=string)
+
+
+def _tuplet(key: str) -> tuple[int, int] | None:
+    many, _, usual = key.partition(":")
+    return (int(many), int(usual)) if usual else None
 
 
 def _ticks(beat: Beat) -> int:

@@ -34,7 +34,7 @@ def measure_renderer(count: int) -> dict[str, float]:
             list(pool.map_render(RenderJob(text=TWO_BARS, layout="system") for _ in range(8)))
             jobs = [RenderJob(text=TWO_BARS, layout="system") for _ in range(count)]
             found[f"two-bar systems a second, {workers} worker{'s' * (workers > 1)}"] = count / _seconds(
-                lambda pool=pool, jobs=jobs: list(pool.map_render(jobs))
+                lambda pool=pool, jobs=jobs: list(pool.map_render(jobs))  # type: ignore[misc]
             )
     return found
 
@@ -59,7 +59,7 @@ def measure_reader(count: int, checkpoint: str | Path) -> dict[str, float]:
         reader = SystemReader.from_pretrained(checkpoint, **switches)
         part = pictures if not switches or "dense_only" in switches else pictures[: max(count // 8, 2)]
         reader.read_batch(part[:1])
-        total = _seconds(lambda reader=reader, part=part: [reader.read_batch([picture]) for picture in part])
+        total = _seconds(lambda reader=reader, part=part: [reader.read_batch([p]) for p in part])  # type: ignore[misc]
         found[f"seconds a system, {name}"] = total / len(part)
     return found
 

@@ -92,7 +92,7 @@ def load_reader(checkpoint: str, **switches: bool) -> Reader:
     """
     from ..processing.system_reader import SystemReader
 
-    return SystemReader.from_pretrained(checkpoint, **switches)
+    return SystemReader.from_pretrained(checkpoint, **switches)  # type: ignore[arg-type]
 
 
 def read_all(

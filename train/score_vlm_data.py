@@ -101,7 +101,7 @@ class PackWriter:
         for name, width in (("notes", 5), ("beats", 8), ("bars", 5)):
             arrays[name] = np.concatenate([*self.labels[name], np.zeros((0, width))])
             arrays[f"{name}_end"] = np.cumsum([len(a) for a in self.labels[name]])
-        np.savez(self.directory / "labels.npz", **arrays)
+        np.savez(self.directory / "labels.npz", **arrays)  # type: ignore[arg-type]
         (self.directory / "failures.txt").write_text("\n".join(self.failures), encoding="utf-8")
         index = {"space": self.space, "rows": self.rows}
         (self.directory / "index.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
@@ -156,7 +156,7 @@ class PackedSystems(Dataset):
         if directory not in self._maps:
             self._maps[directory] = np.memmap(directory / "pixels.bin", dtype=np.uint8, mode="r")
         packed = self._maps[directory][row["offset"] : row["offset"] + row["size"]]
-        canvas = np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(row["height"], row["width"])
+        canvas = np.frombuffer(zlib.decompress(packed.data), dtype=np.uint8).reshape(row["height"], row["width"])
         arrays = self.arrays[directory]
         parts = {}
         for name in ("notes", "beats", "bars"):
