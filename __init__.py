@@ -23,6 +23,8 @@ _PUBLIC = {
     "write_alphatex": ".processing.alphatex_grammar",
     "ScoreTowerConfig": ".configuration.configuration_score_tower",
     "ScoreTowerModel": ".modeling.modeling_score_tower",
+    "FractalMidiConfig": ".configuration.configuration_fractal_midi",
+    "FractalMidiModel": ".modeling.modeling_fractal_midi",
     "ScoreVLMConfig": ".configuration.configuration_score_vlm",
     "ScoreVLMForConditionalGeneration": ".modeling.modeling_score_vlm",
     "ScoreVLMProcessor": ".processing.processing_score_vlm",

@@ -37,10 +37,13 @@ def _exists(reference: str) -> bool:
 
 SCORE_VLM = "configuration.configuration_score_vlm:ScoreVLMConfig"
 SCORE_TOWER = "configuration.configuration_score_tower:ScoreTowerConfig"
+FRACTAL_MIDI = "configuration.configuration_fractal_midi:FractalMidiConfig"
 
 _LIST = (
     Entry("configuration_auto:AutoConfig", SCORE_TOWER, SCORE_TOWER),
     Entry("modeling_auto:AutoModel", SCORE_TOWER, "modeling.modeling_score_tower:ScoreTowerModel"),
+    Entry("configuration_auto:AutoConfig", FRACTAL_MIDI, FRACTAL_MIDI),
+    Entry("modeling_auto:AutoModel", FRACTAL_MIDI, "modeling.modeling_fractal_midi:FractalMidiModel"),
     Entry("configuration_auto:AutoConfig", SCORE_VLM, SCORE_VLM),
     Entry(
         "modeling_auto:AutoModelForImageTextToText",

@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from .dense_losses import dense_loss
-from .layers import ConvBlock, ResidualBlock, TransformerLayer, rotary_angles
+from .layers import ConvBlock, ResidualBlock, TransformerLayer, convolve_and_normalise, rotary_angles
 
 SLOTS = 2  # of 4 px in a column of 8 px
 LABELLED = frozenset(
@@ -173,9 +173,9 @@ class FinePath(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, 1, H, W)` to `(B, outputs, H / 10, W / 4)`."""
-        x = F.relu(self.norm1(self.conv1(x)))  # (B, first, H/2, W/2)
-        x = F.relu(self.norm2(self.conv2(x)))  # (B, second, H/2, W/4)
-        return self.norm3(self.conv3(x))
+        x = F.relu(convolve_and_normalise(self.conv1, self.norm1, x))  # (B, first, H/2, W/2)
+        x = F.relu(convolve_and_normalise(self.conv2, self.norm2, x))  # (B, second, H/2, W/4)
+        return convolve_and_normalise(self.conv3, self.norm3, x)
 
 
 class ScoreTowerModel(ScoreTowerPreTrainedModel):
@@ -244,7 +244,7 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             raise ValueError(
                 f"a picture must be a multiple of 10 high (at least {10 * low}) and of 16 wide, got {height} x {width}"
             )
-        x = F.relu(self.stem_norm(self.stem(pixel_values)))  # (B, C, H/5, W/4)
+        x = F.relu(convolve_and_normalise(self.stem, self.stem_norm, pixel_values))  # (B, C, H/5, W/4)
         for place, stage in enumerate(self.stages):
             x = stage(x)
             if self.fine is not None and place == self.fine_joins:
