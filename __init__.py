@@ -25,6 +25,7 @@ _PUBLIC = {
     "ScoreTowerModel": ".modeling.modeling_score_tower",
     "FractalMidiConfig": ".configuration.configuration_fractal_midi",
     "FractalMidiModel": ".modeling.modeling_fractal_midi",
+    "FractalMidiProcessor": ".processing.processing_fractal_midi",
     "ScoreVLMConfig": ".configuration.configuration_score_vlm",
     "ScoreVLMForConditionalGeneration": ".modeling.modeling_score_vlm",
     "ScoreVLMProcessor": ".processing.processing_score_vlm",

@@ -44,6 +44,7 @@ _LIST = (
     Entry("modeling_auto:AutoModel", SCORE_TOWER, "modeling.modeling_score_tower:ScoreTowerModel"),
     Entry("configuration_auto:AutoConfig", FRACTAL_MIDI, FRACTAL_MIDI),
     Entry("modeling_auto:AutoModel", FRACTAL_MIDI, "modeling.modeling_fractal_midi:FractalMidiModel"),
+    Entry("processing_auto:AutoProcessor", FRACTAL_MIDI, "processing.processing_fractal_midi:FractalMidiProcessor"),
     Entry("configuration_auto:AutoConfig", SCORE_VLM, SCORE_VLM),
     Entry(
         "modeling_auto:AutoModelForImageTextToText",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
-from ..processing.alphatex_grammar import Beat, read_alphatex, write_alphatex
+from ..processing.alphatex_grammar import Bar, Beat, Note, read_alphatex, write_alphatex
 from ..processing.alphatex_visible import SCORE_ONLY_NOTE
-from .guitar_techniques import HARMONIC_FRETS, Rates, random_bend
+from .guitar_neck import MAX_FRET
+from .guitar_techniques import HARMONIC_FRETS, LINKS, Rates, random_bend
 
 #: Chance of each sign at a note (or beat) that has none of its kind yet.
 NOTE_RATES: Rates = {
@@ -14,21 +15,26 @@ NOTE_RATES: Rates = {
     "v": 0.03, "vw": 0.05, "g": 0.03, "x": 0.03,
 }  # fmt: skip
 HEAD_RATES: Rates = {"st": 0.12, "ac": 0.09, "hac": 0.06}
+#: Chance of first and second endings in a system of two bars or more, and of a grace note before a note.
+ENDINGS, GRACES = 0.25, 0.05
 BEAT_RATES: Rates = {"ad": 0.05, "au": 0.05, "bd": 0.03, "bu": 0.03, "su": 0.05, "sd": 0.05, "tt": 0.04}
 
 
 def with_rare_signs(text: str, rng: random.Random) -> str:
-    """Puts rare signs on a system: techniques, accents, tempo marks at many bars, repeat counts.
+    """Puts rare signs on a system: techniques, accents, grace notes, tempo marks at many bars, repeats and endings.
 
     Args:
         text: Canonical alphaTex of one system.
         rng: Source of chance.
 
     Returns:
-        Canonical alphaTex with the same notes and rhythm, except that harmonics and dead notes have their own frets.
+        Canonical alphaTex with the same notes and rhythm, except that harmonics and dead notes have their own frets,
+        and that grace notes come in.
     """
     score = read_alphatex(text)
     staff = score.staves[0]
+    if rng.random() < ENDINGS:
+        _put_endings(staff.bars, rng)
     for place, bar in enumerate(staff.bars):
         if rng.random() < (0.7 if place == 0 else 0.3):
             bar.tempo = rng.randint(40, 240)
@@ -39,7 +45,37 @@ def with_rare_signs(text: str, rng: random.Random) -> str:
                 following = voice[here + 1] if here + 1 < len(voice) else None
                 if beat.notes and not beat.grace and not _joined(beat, following):
                     _mark(beat, "score" in staff.show, rng)
+            voice[:] = _with_graces(voice, rng)
     return write_alphatex(score)
+
+
+def _put_endings(bars: list[Bar], rng: random.Random) -> None:
+    """A first and a second ending at two neighbouring bars that have no repeats of their own."""
+    if len(bars) < 2:
+        return
+    place = rng.randrange(len(bars) - 1)
+    first, second = bars[place], bars[place + 1]
+    if first.anacrusis or any(bar.repeat_open or bar.repeat_close or bar.endings for bar in bars):
+        return
+    first.endings, first.repeat_close, second.endings = (1,), 2, (2,)
+    bars[rng.randrange(place + 1)].repeat_open = True
+
+
+def _with_graces(voice: list[Beat], rng: random.Random) -> list[Beat]:
+    """Grace notes on any fret, so that their small digits are read and not guessed from the note they lead to."""
+    found: list[Beat] = []
+    for place, beat in enumerate(voice):
+        before = voice[place - 1] if place else None
+        free = place and beat.notes and not beat.grace and before is not None and before.notes and not before.grace
+        tied = any("t" in note.effects for note in beat.notes)
+        linked = before is not None and any(note.effects.keys() & {*LINKS, "be"} for note in before.notes)
+        if free and not tied and not linked and rng.random() < GRACES:
+            target = rng.choice(beat.notes)
+            fret = rng.randint(0, MAX_FRET)
+            if fret != target.fret and not target.effects.keys() & {"x", "nh", "sib", "sia"}:
+                found.append(Beat([Note(fret, target.string)], rng.choice((8, 8, 16)), grace="bb"))
+        found.append(beat)
+    return found
 
 
 def _joined(beat: Beat, following: Beat | None) -> bool:

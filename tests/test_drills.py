@@ -26,15 +26,18 @@ def test_a_drill_keeps_rhythm_and_strings_and_repeats_by_seed() -> None:
     for text in TEXTS:
         drilled = with_rare_signs(text, random.Random(text))
         assert drilled == with_rare_signs(text, random.Random(text))
-        for (*_, before), (*_, after) in zip(read_alphatex(text).beats(), read_alphatex(drilled).beats(), strict=True):
-            assert (before.length, before.grace) == (after.length, after.grace)
+        old = [beat for *_, beat in read_alphatex(text).beats() if not beat.grace]
+        new = [beat for *_, beat in read_alphatex(drilled).beats() if not beat.grace]
+        for before, after in zip(old, new, strict=True):
+            assert before.length == after.length
             assert [n.string for n in before.notes] == [n.string for n in after.notes]
 
 
 def test_drills_bring_every_rare_sign() -> None:
     rng = random.Random(1)
     drilled = " ".join(with_rare_signs(text, rng) for text in TEXTS)
-    for sign in ("st", "ac", "hac", "ph", "ah", "tr", "sia", "vw", "be (prebend ", "au", "\\tempo"):
+    signs = "st ac hac ph ah tr sia vw".split()
+    for sign in (*signs, "be (prebend ", "au", "\\tempo", "\\ae (1)", "\\ae (2)"):
         assert sign in drilled, sign
     scores = [with_rare_signs(text, rng) for text in TEXTS if text.startswith("\\staff {tabs}")]
     assert not any(name in text for text in scores for name in (" st}", "{st", "{ac", "{hac"))
