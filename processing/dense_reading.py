@@ -137,7 +137,8 @@ class DenseReader:
         self.show = show
         self.strings = strings
         self.metre = metre
-        self.tuplets = [None, *map(_tuplet, labels["tuplets"])]
+        ratios = (key.partition(":") for key in labels["tuplets"])
+        self.tuplets = [None, *((int(many), int(usual)) if usual else None for many, _, usual in ratios)]
 
     def read(self, logits: dict[str, np.ndarray], width_px: int) -> DenseReading:
         """Reads one picture.
@@ -361,11 +362,6 @@ class DenseReader:
             return Note(fret=self._held.get(string, 0), string=string, effects={"t": ()})
         self._held[string] = int(head)
         return Note(fret=int(head), string=string)
-
-
-def _tuplet(key: str) -> tuple[int, int] | None:
-    many, _, usual = key.partition(":")
-    return (int(many), int(usual)) if usual else None
 
 
 def _ticks(beat: Beat) -> int:
