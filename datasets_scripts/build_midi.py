@@ -1,0 +1,349 @@
+"""Builds the data set of piano rolls: windows of 128 pitches by 256 steps, with what can be measured of each.
+
+    python -m intermezzo.datasets_scripts.build_midi --out data/midi
+    python -m intermezzo.datasets_scripts.build_midi --out data/mine --source my_midis --source songs/one.mid
+    python -m intermezzo.datasets_scripts.build_midi --out data/all --source pop909=POP909 --corpus -1 --workers 4
+
+Sources are folders or files of MIDI, MusicXML, ABC and Humdrum (`--source`, may be given again; NAME=PATH calls it NAME
+in the data set), and the music21 corpus (`--corpus`, number of files, -1 for all of its free collections). Without any
+--source, 400 files of the corpus are taken, so that the first line above works on any machine.
+
+A roll holds codes: 0 silence, 1 a held note, 2 to 33 an onset in one of 32 loudness classes. A step is a sixteenth
+(--steps-per-quarter). Drums are left out. Windows begin at bar lines; in the training split they may overlap (--hop).
+Files go to train, validation and test by a hash of their work's name, before anything is cut. Training windows that
+share four bars with a held-out one, in whatever key and loudness, are left out.
+
+The same arguments always give the same rows, with any number of workers; a run that was interrupted goes on where it
+stopped. What failed is listed in failures.tsv, and the exit status is then 1.
+
+Load it with `datasets.load_dataset("parquet", data_dir="data/midi/data")`; a roll is
+`numpy.frombuffer(row["codes"], "uint8").reshape(128, 256)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..processing.errors import InputError
+from ..processing.music_attributes import mean_tempo, measure_roll
+from ..processing.piano_roll import (
+    STEPS_PER_QUARTER,
+    WINDOW_STEPS,
+    Window,
+    bar_lines,
+    codes_of_score,
+    cut_windows,
+    grid_phase,
+    notes_of_codes,
+)
+from .build_score_tab import _check_settings, _write_failures
+from .midi_sources import Piece, SourceFile, files_of_corpus, files_of_source, read_pieces
+
+FORMAT = 1  # raise when the rows of the same arguments change
+DEFAULT_CORPUS = 400
+MIN_NOTES = 16
+SHINGLE_QUARTERS = 16
+MIN_SHINGLE_NOTES = 12
+SPLITS = ("test", "validation", "train")  # what is held out comes first: training windows are compared with it
+_FLOATS = ("tempo", "density", "register", "polyphony", "range", "dynamics", "sustain", "leaps", "key_fit")
+_NAMES = ("metre", "key", "mode")
+
+
+def features() -> Any:
+    """Columns of the data set."""
+    from datasets import Features, Value
+
+    columns = {"codes": Value("binary"), "source": Value("string"), "piece_id": Value("string")}
+    columns |= {"title": Value("string"), "composer": Value("string")}
+    columns |= {name: Value("int32") for name in ("window", "bar", "start_step", "num_steps")}
+    columns |= {name: Value("float32") for name in _FLOATS}
+    columns |= {name: Value("string") for name in _NAMES}
+    return Features(columns | {"split": Value("string")})
+
+
+def rows_of_piece(
+    piece: Piece, source: str, split: str, steps_per_quarter: int, hop_steps: int
+) -> list[dict[str, Any]]:
+    """Rows of all windows of a piece that have notes enough.
+
+    Raises:
+        InputError: The piece has no pitched notes, or is too long.
+    """
+    score = piece.score
+    phase, agreement = grid_phase(score, steps_per_quarter)
+    offset = -phase if agreement > 0.5 else 0.0
+    codes = codes_of_score(score, steps_per_quarter, offset_ticks=offset, name=piece.piece_id)
+    bars = bar_lines(score, codes.shape[1], steps_per_quarter)
+    rows = []
+    for number, window in enumerate(cut_windows(codes, bars, hop_steps=hop_steps)):
+        if len(notes_of_codes(window.codes)) < MIN_NOTES:
+            continue
+        stop = (window.start_step + window.num_steps) / steps_per_quarter
+        tempo = mean_tempo(score, window.start_step / steps_per_quarter, stop)
+        measured = measure_roll(window.codes, tempo, window.metre, steps_per_quarter)
+        row: dict[str, Any] = {"codes": window.codes.tobytes(), "source": source, "piece_id": piece.piece_id}
+        row |= {"title": piece.title, "composer": piece.composer, "window": number, "bar": window.bar}
+        row |= {"start_step": window.start_step, "num_steps": window.num_steps, "split": split}
+        row |= {name: measured[name] for name in (*_FLOATS, *_NAMES)}
+        rows.append(row | {"_shingles": shingles(window, steps_per_quarter)})
+    return rows
+
+
+def shingles(window: Window, steps_per_quarter: int = STEPS_PER_QUARTER) -> list[int]:
+    """Hashes of every 16 quarters from a bar line on, the same in every key and loudness; thin stretches have none."""
+    notes = notes_of_codes(window.codes)
+    length = SHINGLE_QUARTERS * steps_per_quarter
+    bar = max(1, 4 * steps_per_quarter * window.metre[0] // window.metre[1])
+    found = []
+    for first in range(0, window.codes.shape[1] - length + 1, bar):
+        part = notes[(notes[:, 0] >= first) & (notes[:, 0] < first + length)]
+        if len(part) >= MIN_SHINGLE_NOTES:
+            places = np.stack([part[:, 0] - first, part[:, 2] - part[:, 2].min()], axis=1).astype("<i4")
+            found.append(int.from_bytes(hashlib.blake2b(places.tobytes(), digest_size=8).digest(), "big"))
+    return found
+
+
+def read_file(job: tuple[SourceFile, str, int, int]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Rows of one file, and what went wrong with it or its pieces."""
+    file, split, steps_per_quarter, hop_steps = job
+    try:
+        pieces = read_pieces(file)
+    except InputError as error:
+        return [], [[f"{file.source}/{file.name}", error.message]]
+    rows, failures = [], []
+    for piece in pieces:
+        try:
+            rows += rows_of_piece(piece, file.source, split, steps_per_quarter, hop_steps)
+        except InputError as error:
+            failures.append([piece.piece_id, error.message])
+    return rows, failures
+
+
+@contextmanager
+def _readers(workers: int) -> Iterator[Any]:
+    """A `map` that keeps the order, over so many processes."""
+    if workers == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield lambda function, jobs: pool.imap(function, jobs, chunksize=4)
+
+
+def collect_files(sources: list[str], corpus: int) -> dict[str, list[SourceFile]]:
+    """Files of all sources by split, in a fixed order.
+
+    Raises:
+        InputError: A source does not exist or is given twice, or music21 is wanted and not installed.
+    """
+    files = [file for source in sources for file in files_of_source(source)]
+    files += files_of_corpus(None if corpus < 0 else corpus) if corpus else []
+    twice = [name for name, count in Counter((f.source, f.name, f.path) for f in files).items() if count > 1]
+    if twice:
+        raise InputError(twice[0][2], "is in the sources twice; give each file once")
+    return {split: [file for file in files if file.split == split] for split in SPLITS}
+
+
+def build(
+    out: str | Path,
+    sources: list[str] | None = None,
+    corpus: int | None = None,
+    steps_per_quarter: int = STEPS_PER_QUARTER,
+    hop_steps: int = WINDOW_STEPS,
+    shard_files: int = 100,
+    workers: int = 1,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Builds the data set, or goes on with one that was interrupted.
+
+    Args:
+        out: Folder; Parquet files go to `out/data`.
+        sources: Folders or files, also as NAME=PATH.
+        corpus: Number of files of the music21 corpus, -1 for all; left out, 400 when there are no sources, else none.
+        steps_per_quarter: Steps in a quarter note.
+        hop_steps: Steps from one training window to the next; held-out windows do not overlap.
+        shard_files: Files of music behind one Parquet file.
+        workers: Processes; rows do not depend on it.
+        progress: Show a progress bar.
+
+    Returns:
+        `{"rows": {split: windows}, "pieces": {split: count}, "failures": count, "dropped": count}`.
+
+    Raises:
+        InputError: A source does not exist, or `out` holds another data set.
+    """
+    from tqdm import tqdm
+
+    sources = sources or []
+    corpus = (0 if sources else DEFAULT_CORPUS) if corpus is None else corpus
+    files = collect_files(sources, corpus)
+    out = Path(out)
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {"format": FORMAT, "sources": sources, "corpus": corpus, "hop_steps": hop_steps}
+    settings |= {"steps_per_quarter": steps_per_quarter, "shard_files": shard_files}
+    _check_settings(out, settings)
+    held: set[int] = set()
+    totals: dict[str, Any] = {"rows": Counter(), "pieces": Counter(), "sources": Counter(), "dropped": 0}
+    failures: list[list[str]] = []
+    total = sum(map(len, files.values()))
+    with _readers(workers) as run, tqdm(total=total, desc="read", unit="file", disable=not progress) as bar:
+        for split in SPLITS:
+            hop = hop_steps if split == "train" else WINDOW_STEPS
+            for number, start in enumerate(range(0, len(files[split]), shard_files)):
+                jobs = [(file, split, steps_per_quarter, hop) for file in files[split][start : start + shard_files]]
+                about = _finish_shard(out / "data" / f"{split}-{number:05d}.parquet", jobs, run, held, bar)
+                held.update(about["shingles"])
+                failures += about["failures"]
+                totals["rows"][split] += about["rows"]
+                totals["pieces"][split] += about["pieces"]
+                totals["sources"].update(about["sources"])
+                totals["dropped"] += about["dropped"]
+    _write_failures(out / "failures.tsv", failures)
+    report = {**totals, "failures": len(failures)}
+    (out / "README.md").write_text(_card(settings, report), encoding="utf-8")
+    return report
+
+
+def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: Any) -> dict[str, Any]:
+    """Reads the files of one shard unless it is there already; returns what is to be known about it."""
+    notes = path.with_suffix(".json")
+    if path.exists():
+        bar.update(len(jobs))
+        return json.loads(notes.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = []
+    about: dict[str, Any] = {"failures": [], "dropped": 0, "shingles": []}
+    for found, failed in run(read_file, jobs):
+        about["failures"] += failed
+        for row in found:
+            marks = row.pop("_shingles")
+            if row["split"] == "train" and not held.isdisjoint(marks):
+                about["dropped"] += 1
+                continue
+            about["shingles"] += marks if row["split"] != "train" else []
+            rows.append(row)
+        bar.update()
+    about |= {"rows": len(rows), "pieces": len({row["piece_id"] for row in rows})}
+    about["sources"] = dict(sorted(Counter(row["source"] for row in rows).items()))
+    _write_shard(path, rows, about)
+    return about
+
+
+def _write_shard(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Writes the notes, then the rows; the Parquet file appears whole or not at all."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    path.with_suffix(".json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    partial = path.with_suffix(".partial")
+    columns = {name: [row[name] for row in rows] for name in features()}
+    Dataset.from_dict(columns, features=features()).to_parquet(str(partial))
+    partial.replace(path)
+
+
+def digest_of_rows(folder: str | Path) -> str:
+    """One hash over all rows of a built data set, to compare two builds."""
+    import pyarrow.parquet as pq
+
+    total = hashlib.sha256()
+    for path in sorted(Path(folder, "data").glob("*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            total.update(row.pop("codes"))
+            total.update(json.dumps(row, sort_keys=True).encode())
+    return total.hexdigest()
+
+
+def _card(settings: dict[str, Any], report: dict[str, Any]) -> str:
+    """Data set card."""
+    splits = [split for split in reversed(SPLITS) if report["rows"][split]]
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
+    table = "".join(f"| {split} | {report['pieces'][split]} | {report['rows'][split]} |\n" for split in splits)
+    kinds = ", ".join(f"{name} {count}" for name, count in sorted(report["sources"].items()))
+    return f"""---
+pretty_name: Piano rolls with attributes
+tags:
+- music
+- midi
+- piano-roll
+configs:
+- config_name: default
+  data_files:
+{files}---
+# Piano rolls with attributes
+
+Windows of 128 pitches by {WINDOW_STEPS} steps, {settings["steps_per_quarter"]} steps to the quarter note, which begin
+at bar lines.
+
+| split | pieces | windows |
+|---|---|---|
+{table}
+Windows by source: {kinds}.
+
+Training windows begin every {settings["hop_steps"]} steps or a little sooner, held-out ones do not overlap but at the
+end of a piece. {settings["corpus"]} files of the music21 corpus were asked for (-1: all). {report["failures"]} files or
+pieces failed; {report["dropped"]} training windows were left out because they share four bars with a held-out window.
+
+**Columns.** `codes` 128 x {WINDOW_STEPS} bytes, row = MIDI pitch: 0 silence, 1 held, 2 to 33 onset by loudness ·
+`source`, `piece_id`, `title`, `composer` · `window` its number in the piece, `bar` its first bar and `start_step` its
+first step (from 0), `num_steps` steps before the piece ends · `tempo` quarters a minute (none where the file names
+none), `metre`, `key`, `mode`, `key_fit` (correlation with the Krumhansl-Kessler profile), `density` onsets a quarter,
+`register` mean pitch, `polyphony` sounding pitches, `range` semitones, `dynamics` mean velocity, `sustain` mean length
+in quarters, `leaps` share of leaps in the top line: measured in the window · `split`.
+
+**Splits** are drawn by a hash of the name of the work before anything is cut, so no work is in two of them.
+
+**Not in it.** Drums, pedal, grace notes, repeats of scores (every bar once), windows with fewer than {MIN_NOTES} notes.
+Scores without dynamics marks have mezzo forte throughout.
+
+**Licence.** Every piece keeps its own licence.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="build_midi", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", required=True, help="folder of the data set (made when it is not there)")
+    add("--source", action="append", default=[], metavar="[NAME=]PATH", help="folder or file; may be given again")
+    add(
+        "--corpus", type=int, metavar="N", help="files of the music21 corpus, -1 for all (default 400 without --source)"
+    )
+    add("--steps-per-quarter", type=int, default=STEPS_PER_QUARTER, metavar="N", help="grid (default %(default)s)")
+    add(
+        "--hop", type=int, default=WINDOW_STEPS, metavar="STEPS",
+        help="from one training window to the next; 128 gives about twice the windows (default %(default)s)",
+    )  # fmt: skip
+    add("--shard-files", type=int, default=100, metavar="N", help="files behind one Parquet file (default %(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="processes; rows do not depend on it (default %(default)s)")
+    add("--quiet", action="store_true", help="no progress bar")
+    a = parser.parse_args(arguments)
+    if min(a.steps_per_quarter, a.hop, a.shard_files, a.workers) < 1 or (a.corpus or 0) < -1:
+        parser.error("--steps-per-quarter, --hop, --shard-files, --workers must be 1 or more, --corpus -1 or more")
+    try:
+        report = build(
+            a.out, a.source, a.corpus, a.steps_per_quarter, a.hop, a.shard_files, a.workers, progress=not a.quiet
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    rows = ", ".join(f"{split} {report['rows'][split]}" for split in SPLITS)
+    print(f"windows: {rows}; failed: {report['failures']}; left out as overlap: {report['dropped']}; in {a.out}")
+    if report["failures"]:
+        place = Path(a.out) / "failures.tsv"
+        print(f"{place}: {report['failures']} files or pieces failed; the file names each", file=sys.stderr)
+    return 1 if report["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
