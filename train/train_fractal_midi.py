@@ -1,0 +1,158 @@
+"""Trains FractalMidi on piano rolls.
+
+    python -m intermezzo.datasets_scripts.build_midi --out data/midi
+    accelerate launch train fractal_midi --data data/midi --output_dir RUN --max_minutes 120 --schedule_by time
+    accelerate launch train fractal_midi --data data/midi --output_dir RUN --generator_types ar mar mar mar ...
+
+`--smoke` takes 4 steps of a small model on made-up tunes. `tensorboard --logdir RUN` shows `train/loss`, `val_loss`
+and, every `--log_images_every_n_steps`, rolls of the validation set, generated ones, and how one of them grew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ..processing.errors import InputError
+from .arguments import TrainingArguments, option, parse_arguments
+
+PRESETS = ("base", "small")
+
+
+@dataclass
+class FractalMidiArguments:
+    """What only FractalMidi's training needs."""
+
+    data: str = option("", "folder made by build_midi, or of packed arrays (codes.npy, conditions.npy)")
+    preset: str = option("base", "size of a new model", choices=PRESETS)
+    generator_types: list[str] = option([], "ar or mar for each of the 4 levels; a new model without is all mar")  # noqa: RUF009
+    model: str = option("", "model folder to go on from; with --generator_types, they must be its own")
+    conditions: bool = option(True, "learn to follow attributes")
+    condition_dropout: float = option(0.1, "part of the rolls that hide their conditions, for guidance")
+    dropout: float = option(0.0, "dropout in the transformers of a new model")
+    transpose: int = option(5, "transpose each training roll by up to so many semitones")
+    fill_rate: float = option(0.3, "part of the training rolls of which only a part is hidden, as in inpainting")
+    limit: int = option(0, "take so many training rolls only; 0: all")
+    validation_rolls: int = option(128, "rolls of the validation set to evaluate on; 0: none")
+    num_iter_list: list[int] = option([8, 4, 2, 1], "steps of each mar level when pictures are made")  # noqa: RUF009
+    log_images_every_n_steps: int = option(0, "show generated rolls every so many steps; 0: never")
+    num_images_to_log: int = option(4, "rolls to show each time")
+    gradient_checkpointing: bool = option(False, "compute layers twice to save memory")
+    smoke: bool = option(False, "4 steps of a small model on made-up tunes")
+
+
+def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequence[int], size: Any) -> Any:
+    """The model to train, new or from a folder.
+
+    Raises:
+        InputError: The rolls, the conditions or the generator types are not those of the checkpoint.
+    """
+    from ..configuration.configuration_fractal_midi import PRESETS as MAKE
+    from ..modeling.modeling_fractal_midi import FractalMidiModel
+
+    if args.model:
+        asked = {"generator_types": tuple(args.generator_types)} if args.generator_types else {}
+        model = FractalMidiModel.from_pretrained(args.model, **asked)
+        if tuple(model.config.attribute_sizes) != tuple(sizes):
+            raise InputError(
+                args.model, f"has attributes of {list(model.config.attribute_sizes)} bins, the data of {list(sizes)}"
+            )
+    else:
+        changes: dict[str, Any] = {"condition_dropout": args.condition_dropout, "dropout": args.dropout}
+        changes |= {"attribute_names": tuple(names), "attribute_sizes": tuple(sizes)}
+        if args.generator_types:
+            changes["generator_types"] = tuple(args.generator_types)
+        try:
+            config = MAKE[args.preset](**changes)
+        except Exception as error:  # huggingface_hub wraps what a validator raises
+            raise InputError(None, str(error.__cause__ or error).splitlines()[-1].strip()) from error
+        model = FractalMidiModel(config)
+    if tuple(model.config.level_sizes[0]) != tuple(size):
+        raise InputError(
+            args.data or None, f"holds rolls of {tuple(size)}, the model takes {model.config.level_sizes[0]}"
+        )
+    if args.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model
+
+
+def prepare_data(args: FractalMidiArguments) -> tuple[Any, Any, Any, list[str], list[int]]:
+    """Training rolls, validation rolls or `None`, processor or `None`, and names and sizes of the attributes."""
+    from ..processing.processing_fractal_midi import FractalMidiProcessor
+    from .fractal_midi_data import made_up_rolls, packed_attributes, read_rolls
+
+    validation: Any = None
+    if args.smoke:
+        train, validation = made_up_rolls(12), made_up_rolls(4, seed=1)
+    else:
+        train = read_rolls(args.data, "train", args.limit)
+        if args.validation_rolls:
+            validation = read_rolls(args.data, "validation", args.validation_rolls)
+    if train.about[0].get("values") is None:
+        names, sizes = packed_attributes(args.data, train) if args.conditions else ([], [])
+        return train, validation, None, names, sizes
+    if args.model:
+        processor = FractalMidiProcessor.from_pretrained(args.model)
+    else:
+        sources = train.sources()
+        if args.conditions:
+            processor = FractalMidiProcessor(source_names=sources if len(sources) > 1 else ())
+        else:
+            processor = FractalMidiProcessor(attribute_names=())
+    return train, validation, processor, processor.condition_names, processor.condition_sizes
+
+
+def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
+    """Reads the data, builds the model, trains."""
+    import torch
+
+    from .fractal_midi_data import RollCollate
+    from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
+    from .loop import train
+
+    rolls, validation, processor, names, sizes = prepare_data(args)
+    torch.manual_seed(training.seed)
+    model = build_model(args, names, sizes, rolls.size)
+    plain = RollCollate(processor)
+    evaluate = None
+    callbacks: list[Any] = []
+    if validation is not None:
+        evaluate = partial(evaluate_rolls, rolls=validation, collate=plain, batch_size=training.batch_size)
+        callbacks.append(
+            Pictures(
+                training.output_dir, validation, plain, args.log_images_every_n_steps, args.num_images_to_log,
+                args.num_iter_list,
+            )
+        )  # fmt: skip
+    return train(
+        model,
+        rolls,
+        training,
+        collate=RollCollate(processor, args.transpose, args.fill_rate),
+        loss_fn=measured_loss,
+        evaluate_fn=evaluate,
+        callbacks=callbacks,
+        processor=processor,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the training; see the module's text for the commands."""
+    flags = list(sys.argv[1:] if argv is None else argv)
+    if "--smoke" in flags:
+        flags += ["--max_steps", "4"]
+    args, training = parse_arguments((FractalMidiArguments, TrainingArguments), flags, prog="train fractal_midi")
+    if args.smoke:
+        args = replace(args, preset="small", log_images_every_n_steps=4, num_images_to_log=1)
+        training = replace(training, max_minutes=0.0, num_epochs=0.0, batch_size=2, logging_steps=1, overwrite=True)
+    elif not args.data:
+        raise InputError(None, "say what to train on: --data FOLDER (made by build_midi)")
+    run(args, training)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
