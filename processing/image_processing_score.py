@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
@@ -17,7 +16,7 @@ from transformers.processing_utils import ImagesKwargs
 
 from .errors import InputError
 from .page_systems import Page, SystemRegion, draw_region, find_systems, normalise_page, normalise_system, read_page
-from .picture_files import MAX_PIXELS, grey_on_white
+from .picture_files import MAX_PIXELS, grey_on_white, picture_of_array
 from .system_canvas import (
     BATCH_MARGIN_PX,
     CANVAS_HEIGHT_PX,
@@ -97,23 +96,7 @@ def _grey_array(image: Any, index: int) -> np.ndarray:
             factor = (MAX_PIXELS / (image.width * image.height)) ** 0.5
             image.thumbnail((int(image.width * factor), int(image.height * factor)), Image.Resampling.BOX)
         return np.asarray(grey_on_white(image))
-    array = image.detach().cpu().float().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "uifb":
-        raise InputError(
-            f"picture {index}",
-            f"has shape {array.shape} of {array.dtype}; expected (H, W), (C, H, W) or (H, W, C)",
-        )
-    if array.ndim == 3:
-        if array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
-            array = np.moveaxis(array, 0, -1)
-        if array.shape[-1] not in (1, 3, 4):
-            raise InputError(f"picture {index}", f"has shape {tuple(array.shape)}; expected 1, 3 or 4 channels")
-    if array.dtype != np.uint8:
-        values = np.nan_to_num(array.astype(np.float64))
-        top = float(values.max())
-        values = values * (255.0 if top <= 1.0 else 255.0 / 65535.0 if top > 255.0 else 1.0)
-        array = np.clip(values.round(), 0, 255).astype(np.uint8)
-    return np.asarray(grey_on_white(Image.fromarray(array.squeeze(-1) if array.shape[-1:] == (1,) else array)))
+    return np.asarray(grey_on_white(picture_of_array(image, f"picture {index}")))
 
 
 class ScoreImageProcessor(TorchvisionBackend):

@@ -16,7 +16,7 @@ MIN_LINES, MAX_LINES = 4, 7
 SCORE_LINES = 5
 MIN_STAFF_WIDTH = 6.5  # in line distances: a chord diagram is a comb of lines too, but only about four wide
 INK_DARKNESS = 55  # darkness from which a pixel counts as ink of a system (staff lines are fainter and need not)
-_LINE_DARKNESS = 22  # a grey line of 0.8 px that straddles two rows is this faint
+LINE_DARKNESS = 22  # a grey line of 0.8 px that straddles two rows is this faint
 _LONG_RUN_PX, _SHORT_RUN_PX = 21, 4
 _MIN_DISTANCE_PX, _MAX_DISTANCE_PX = 4.5, 90.0
 _MAX_ANGLE_DEGREES = 6.0
@@ -96,7 +96,7 @@ def skew_degrees(page: np.ndarray) -> float:
     darkness = 255 - page
     runs = _open_rows(darkness, 9)
     # Lines are thin: white four rows above and below. This keeps beams, text and pictures out of the vote.
-    thin = (runs[4:-4] > _LINE_DARKNESS) & (darkness[:-8] < _LINE_DARKNESS) & (darkness[8:] < _LINE_DARKNESS)
+    thin = (runs[4:-4] > LINE_DARKNESS) & (darkness[:-8] < LINE_DARKNESS) & (darkness[8:] < LINE_DARKNESS)
     points = np.flatnonzero(thin)
     if points.size < 200:
         return 0.0
@@ -139,7 +139,7 @@ def lies_on_its_side(page: np.ndarray) -> bool:
     """Whether long straight strokes run down the page rather than across."""
     darkness = 255 - page
     across, down = (
-        int(np.count_nonzero(_open_rows(np.ascontiguousarray(view), 2 * _LONG_RUN_PX) > _LINE_DARKNESS))
+        int(np.count_nonzero(_open_rows(np.ascontiguousarray(view), 2 * _LONG_RUN_PX) > LINE_DARKNESS))
         for view in (darkness, darkness.T)
     )
     return down > 2 * across
@@ -151,7 +151,7 @@ class _Rows:
     def __init__(self, page: np.ndarray) -> None:
         self.darkness = 255 - page
         self.height, self.width = page.shape
-        self.long = _open_rows(self.darkness, _LONG_RUN_PX) > _LINE_DARKNESS
+        self.long = _open_rows(self.darkness, _LONG_RUN_PX) > LINE_DARKNESS
         self.profile = self.long.sum(axis=1).astype(np.float64)
         self.weight = (self.darkness * self.long).sum(axis=1, dtype=np.float64)
         self._short: np.ndarray | None = None
@@ -159,7 +159,7 @@ class _Rows:
     @property
     def short(self) -> np.ndarray:
         if self._short is None:
-            self._short = _open_rows(self.darkness, _SHORT_RUN_PX) > _LINE_DARKNESS
+            self._short = _open_rows(self.darkness, _SHORT_RUN_PX) > LINE_DARKNESS
         return self._short
 
     def near(self, y: float, reach: int) -> np.ndarray:
@@ -304,7 +304,7 @@ def _solid(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> float:
     shares = []
     for y in ys:
         band = rows.darkness[max(0, int(y) - reach) : int(y) + reach + 1, x0:x1].max(axis=0)
-        shares.append(float((band > _LINE_DARKNESS).mean()))
+        shares.append(float((band > LINE_DARKNESS).mean()))
     return min(shares)
 
 

@@ -138,23 +138,45 @@ def _top_limit(page: np.ndarray, inked: np.ndarray, tab: Staff, score: Staff | N
         above = [b for b in bands if b[1] <= limit and limit - b[1] < 1.5 * d]
         below = [b for b in bands if b[0] >= limit]
         row = above[-1][1] if above else (below[0][0] if below else limit)
+    ink = np.less(page[: int(top)], 255 - INK_DARKNESS)
+    pieces = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)[2][1:]
     # From the staff upwards: the first heading ends the system, everything above it is left out too.
     for start, _ in reversed([band for band in bands if row <= band[0] < top - 1.5 * d]):
         first = max([band[1] for band in bands if band[1] <= start] or [0])
-        if _is_heading(page[max(row, first) : start] < 255 - INK_DARKNESS, tab):
+        low = max(row, first)
+        y, height = pieces[:, cv2.CC_STAT_TOP], pieces[:, cv2.CC_STAT_HEIGHT]
+        if _is_heading(ink[low:start], pieces[(y < start) & (y + height > low)], tab):
             return start
     return row
 
 
-def _is_heading(ink: np.ndarray, tab: Staff) -> bool:
-    """Whether rows above the first staff hold a title or a tuning: they start left of all music or are centred."""
+def _is_heading(ink: np.ndarray, pieces: np.ndarray, tab: Staff) -> bool:
+    """Whether rows above the first staff hold a title or a tuning: they start left of all music or are centred.
+
+    The bracket of a first or second ending starts there too, and a tempo mark or a broken line may stand in the middle
+    by chance: a long thin stroke tells the one, dashes (an equals sign has two) the others.
+
+    Args:
+        ink: Rows between two blank bands.
+        pieces: The connected pieces of ink that reach into these rows (a bracket's hook is too thin to keep them
+            together), as OpenCV describes them.
+        tab: The staff below.
+    """
     columns = np.flatnonzero(ink.any(axis=0))
     if columns.size == 0:
         return False
-    if columns[0] <= tab.x0 + 1.2 * tab.distance_px and columns[0] >= tab.x0 - 2 * tab.distance_px:
-        return True
+    d = tab.distance_px
+    left = tab.x0 - 2 * d <= columns[0] <= tab.x0 + 1.2 * d
     off_centre = abs((columns[0] + columns[-1]) / 2 - ink.shape[1] / 2)
-    return bool(columns.size > 2 * tab.distance_px and off_centre < 0.012 * ink.shape[1])
+    compact = np.diff(columns).max(initial=0) < 2.5 * d  # letters over many notes are fingers' names
+    centred = bool(columns.size > 2 * d and off_centre < 0.012 * ink.shape[1] and compact)
+    if not left and not centred:
+        return False
+    width, area = pieces[:, cv2.CC_STAT_WIDTH], pieces[:, cv2.CC_STAT_AREA]
+    long = (width > 3 * d) & (area < 0.35 * d * width)
+    dashes = (width > 0.3 * d) & (pieces[:, cv2.CC_STAT_HEIGHT] < 0.45 * width)
+    letters = len(pieces) >= 4 and not (width > 3 * d).any() and dashes.sum() < 2
+    return not long.any() and (left or letters)
 
 
 def _is_text_line(ink: np.ndarray, distance: float) -> bool:
@@ -164,6 +186,9 @@ def _is_text_line(ink: np.ndarray, distance: float) -> bool:
     count, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
     if count < 9 or stats[1:, cv2.CC_STAT_WIDTH].max() > 2.5 * distance:
         return False
+    width, height, area = (stats[1:, k] for k in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
+    if ((width > 0.8 * distance) & (width > height) & (area < 0.5 * width * height)).sum() >= 2:
+        return False  # halves of tuplet brackets
     columns = np.flatnonzero(ink.any(axis=0))
     return bool(np.diff(columns).max() < distance and columns[-1] - columns[0] > 6 * distance)
 

@@ -1,4 +1,4 @@
-"""Pictures from files: every format a person may have a tab in becomes greyscale pages with dark ink on white."""
+"""Pictures from files: every format a person may have becomes pages in grey with dark ink on white, or in colour."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,7 +28,7 @@ class LoadedPicture:
     Attributes:
         name: File name without folder; what results are named after.
         path: The file it came from.
-        image: Mode `L`, dark ink on white.
+        image: Mode `L`, dark ink on white; mode `RGB` where colour was asked for.
         page: Index of the page in its file, from 0.
         scale: Pixels of `image` per pixel of the file (below 1 when a huge page was scaled down).
     """
@@ -41,20 +42,55 @@ class LoadedPicture:
 
 def grey_on_white(picture: Image.Image) -> Image.Image:
     """Any PIL picture as mode `L`: 16-bit scaled to 8, transparency laid on white, EXIF turned, dark pages inverted."""
+    grey = _plain(picture).convert("L")
+    values = np.asarray(grey)
+    step = max(1, min(values.shape) // 200)
+    return ImageOps.invert(grey) if _is_dark(values[::step, ::step]) else grey
+
+
+def rgb_on_white(picture: Image.Image) -> Image.Image:
+    """Any PIL picture as mode `RGB`: as `grey_on_white`, but colours stay, and dark pictures stay dark."""
+    return _plain(picture).convert("RGB")
+
+
+def picture_of_array(image: Any, name: str) -> Image.Image:
+    """A PIL picture of an array or tensor.
+
+    Args:
+        image: `(H, W)`, `(H, W, C)` or `(C, H, W)` with 1, 3 or 4 channels, in 0 … 1, 0 … 255 or 0 … 65535.
+        name: What to call it in a message.
+
+    Raises:
+        InputError: Another shape, or no numbers.
+    """
+    array = image.detach().cpu().float().numpy() if hasattr(image, "detach") else np.asarray(image)
+    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "uifb":
+        raise InputError(name, f"has shape {array.shape} of {array.dtype}; expected (H, W), (C, H, W) or (H, W, C)")
+    if array.ndim == 3:
+        if array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+            array = np.moveaxis(array, 0, -1)
+        if array.shape[-1] not in (1, 3, 4):
+            raise InputError(name, f"has shape {tuple(array.shape)}; expected 1, 3 or 4 channels")
+    if array.dtype != np.uint8:
+        values = np.nan_to_num(array.astype(np.float64))
+        top = float(values.max())
+        values = values * (255.0 if top <= 1.0 else 255.0 / 65535.0 if top > 255.0 else 1.0)
+        array = np.clip(values.round(), 0, 255).astype(np.uint8)
+    return Image.fromarray(array.squeeze(-1) if array.shape[-1:] == (1,) else np.ascontiguousarray(array))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Upright, 8 bits a sample, nothing transparent."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.float64)
         low, high = (0.0, 65535.0) if values.min() >= 0 and values.max() > 255 else (0.0, 255.0)
         if picture.mode == "F" and values.max() <= 1.0:
             high = 1.0
-        grey = Image.fromarray(np.clip((values - low) * 255.0 / (high - low), 0, 255).round().astype(np.uint8))
-    elif picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        grey = _flattened(picture.convert("RGBA"))
-    else:
-        grey = picture.convert("L")
-    values = np.asarray(grey)
-    step = max(1, min(values.shape) // 200)
-    return ImageOps.invert(grey) if _is_dark(values[::step, ::step]) else grey
+        return Image.fromarray(np.clip((values - low) * 255.0 / (high - low), 0, 255).round().astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        return _flattened(picture.convert("RGBA"))
+    return picture
 
 
 def _is_dark(values: np.ndarray) -> bool:
@@ -68,7 +104,7 @@ def _flattened(picture: Image.Image) -> Image.Image:
     seen = alpha > 128
     light_on_nothing = seen.any() and seen.mean() < 0.5 and np.median(colour[seen]) > 190
     paper = Image.new("RGBA", picture.size, (0, 0, 0, 255) if light_on_nothing else (255, 255, 255, 255))
-    return Image.alpha_composite(paper, picture).convert("L")
+    return Image.alpha_composite(paper, picture)
 
 
 def _shrunk(picture: Image.Image, max_pixels: int) -> tuple[Image.Image, float]:
@@ -78,11 +114,11 @@ def _shrunk(picture: Image.Image, max_pixels: int) -> tuple[Image.Image, float]:
     scale = (max_pixels / pixels) ** 0.5
     size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
     if picture.mode == "P" or picture.mode == "1":
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "L")
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB" if picture.mode == "P" else "L")
     return picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0), scale
 
 
-def _load_raster(path: Path, max_pixels: int) -> Iterator[LoadedPicture]:
+def _load_raster(path: Path, max_pixels: int, colour: bool = False) -> Iterator[LoadedPicture]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the check below names the size; Pillow's only warns
     try:
         picture = Image.open(path)
@@ -103,14 +139,15 @@ def _load_raster(path: Path, max_pixels: int) -> Iterator[LoadedPicture]:
                 picture.seek(frame)
                 picture.load()
                 small, scale = _shrunk(picture, max_pixels)
-                grey = grey_on_white(small if small is not picture else picture.copy())
+                own = small if small is not picture else picture.copy()
+                page = rgb_on_white(own) if colour else grey_on_white(own)
             except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
                 where = f"page {frame + 1} is damaged" if frames > 1 else "the picture is damaged"
                 raise InputError(path, f"{where} ({_one_line(error)}); save or download it again") from error
-            yield LoadedPicture(path.name, path, grey, frame, scale)
+            yield LoadedPicture(path.name, path, page, frame, scale)
 
 
-def _load_pdf(path: Path, max_pixels: int, dpi: int) -> Iterator[LoadedPicture]:
+def _load_pdf(path: Path, max_pixels: int, dpi: int, colour: bool = False) -> Iterator[LoadedPicture]:
     import pypdfium2
 
     try:
@@ -128,10 +165,11 @@ def _load_pdf(path: Path, max_pixels: int, dpi: int) -> Iterator[LoadedPicture]:
                 width, height = page.get_size()
                 scale = dpi / _PDF_POINTS_PER_INCH
                 shrink = min(1.0, (max_pixels / max(1.0, width * height * scale * scale)) ** 0.5)
-                picture = page.render(scale=scale * shrink, grayscale=True).to_pil()
+                picture = page.render(scale=scale * shrink, grayscale=not colour).to_pil()
             except (pypdfium2.PdfiumError, MemoryError, ValueError) as error:
                 raise InputError(path, f"page {index + 1} of the PDF can not be drawn ({_one_line(error)})") from error
-            yield LoadedPicture(path.name, path, grey_on_white(picture), index, shrink)
+            picture = rgb_on_white(picture) if colour else grey_on_white(picture)
+            yield LoadedPicture(path.name, path, picture, index, shrink)
     finally:
         document.close()
 
@@ -166,7 +204,7 @@ def find_picture_files(paths: str | PathLike[str] | Iterable[str | PathLike[str]
 
 
 def load_pictures(
-    path: str | PathLike[str], max_pixels: int = MAX_PIXELS, dpi: int = PDF_DPI
+    path: str | PathLike[str], max_pixels: int = MAX_PIXELS, dpi: int = PDF_DPI, colour: bool = False
 ) -> Iterator[LoadedPicture]:
     """The pages of one file, or of all picture files in a folder, one after the other.
 
@@ -174,6 +212,7 @@ def load_pictures(
         path: Picture, PDF or folder.
         max_pixels: Larger pages are scaled down to this many pixels (`scale` tells by how much).
         dpi: Resolution at which PDF pages are drawn.
+        colour: Keep colours, and dark pictures dark: mode `RGB`.
 
     Raises:
         InputError: One line with the file's name, when its turn comes; pages before it have been given. To go on after
@@ -189,6 +228,6 @@ def load_pictures(
         with file.open("rb") as stream:
             is_pdf = stream.read(5) == b"%PDF-"
         if is_pdf or file.suffix.lower() == PDF_SUFFIX:
-            yield from _load_pdf(file, max_pixels, dpi)
+            yield from _load_pdf(file, max_pixels, dpi, colour)
         else:
-            yield from _load_raster(file, max_pixels)
+            yield from _load_raster(file, max_pixels, colour)

@@ -7,9 +7,9 @@ from typing import Any
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from ..modeling.connectors import count_image_tokens
 from .errors import InputError
 from .image_processing_score import flat_list
+from .multimodal_utils import count_image_tokens
 
 NOT_FOR_THE_MODEL = ("string_count", "has_score")
 
