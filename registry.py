@@ -38,6 +38,7 @@ def _exists(reference: str) -> bool:
 SCORE_VLM = "configuration.configuration_score_vlm:ScoreVLMConfig"
 SCORE_TOWER = "configuration.configuration_score_tower:ScoreTowerConfig"
 FRACTAL_MIDI = "configuration.configuration_fractal_midi:FractalMidiConfig"
+STYLE_ENCODER = "configuration.configuration_style_encoder:StyleEncoderConfig"
 
 _LIST = (
     Entry("configuration_auto:AutoConfig", SCORE_TOWER, SCORE_TOWER),
@@ -45,6 +46,9 @@ _LIST = (
     Entry("configuration_auto:AutoConfig", FRACTAL_MIDI, FRACTAL_MIDI),
     Entry("modeling_auto:AutoModel", FRACTAL_MIDI, "modeling.modeling_fractal_midi:FractalMidiModel"),
     Entry("processing_auto:AutoProcessor", FRACTAL_MIDI, "processing.processing_fractal_midi:FractalMidiProcessor"),
+    Entry("configuration_auto:AutoConfig", STYLE_ENCODER, STYLE_ENCODER),
+    Entry("modeling_auto:AutoModel", STYLE_ENCODER, "modeling.modeling_style_encoder:StyleEncoderModel"),
+    Entry("processing_auto:AutoProcessor", STYLE_ENCODER, "processing.processing_style_encoder:StyleEncoderProcessor"),
     Entry("configuration_auto:AutoConfig", SCORE_VLM, SCORE_VLM),
     Entry(
         "modeling_auto:AutoModelForImageTextToText",

@@ -45,7 +45,7 @@ def with_rare_signs(text: str, rng: random.Random) -> str:
                 following = voice[here + 1] if here + 1 < len(voice) else None
                 if beat.notes and not beat.grace and not _joined(beat, following):
                     _mark(beat, "score" in staff.show, rng)
-            voice[:] = _with_graces(voice, rng)
+            voice[:] = _with_graces(voice, "score" in staff.show, rng)
     return write_alphatex(score)
 
 
@@ -61,8 +61,11 @@ def _put_endings(bars: list[Bar], rng: random.Random) -> None:
     bars[rng.randrange(place + 1)].repeat_open = True
 
 
-def _with_graces(voice: list[Beat], rng: random.Random) -> list[Beat]:
-    """Grace notes on any fret, so that their small digits are read and not guessed from the note they lead to."""
+def _with_graces(voice: list[Beat], flags: bool, rng: random.Random) -> list[Beat]:
+    """Grace notes on any fret, so that their small digits are read and not guessed from the note they lead to.
+
+    Only a score staff shows the flags that tell a sixteenth from an eighth.
+    """
     found: list[Beat] = []
     for place, beat in enumerate(voice):
         before = voice[place - 1] if place else None
@@ -73,7 +76,8 @@ def _with_graces(voice: list[Beat], rng: random.Random) -> list[Beat]:
             target = rng.choice(beat.notes)
             fret = rng.randint(0, MAX_FRET)
             if fret != target.fret and not target.effects.keys() & {"x", "nh", "sib", "sia"}:
-                found.append(Beat([Note(fret, target.string)], rng.choice((8, 8, 16)), grace="bb"))
+                duration = rng.choice((8, 8, 16)) if flags else 8
+                found.append(Beat([Note(fret, target.string)], duration, grace="bb"))
         found.append(beat)
     return found
 

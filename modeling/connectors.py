@@ -1,33 +1,10 @@
-"""What joins a vision tower to a language model; also the one place that counts image tokens."""
+"""What joins a vision tower to a language model. (`processing.multimodal_utils` counts and fills image tokens.)"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
-
-
-def count_image_tokens(width_px: int, column_px: int) -> int:
-    """Image tokens of a picture: one for each begun column. Processor and model both ask here.
-
-    Args:
-        width_px: Width of the picture before padding to the batch.
-        column_px: Width of a column.
-    """
-    return -(-int(width_px) // column_px)
-
-
-def check_placeholders(placeholders: int, features: int) -> None:
-    """Raises when text and pictures do not fit together.
-
-    Raises:
-        ValueError: The two counts, so that the mistake can be seen.
-    """
-    if placeholders != features:
-        raise ValueError(
-            f"the text has {placeholders} image tokens, the pictures give {features}: "
-            "let the processor write the placeholders, and do not cut the text inside them"
-        )
 
 
 class MLPConnector(nn.Module):

@@ -14,7 +14,8 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from ..configuration.configuration_score_vlm import ScoreVLMConfig
-from .connectors import MLPConnector, check_placeholders, count_image_tokens, running_counts
+from ..processing.multimodal_utils import check_placeholders, count_image_tokens, place_features
+from .connectors import MLPConnector, running_counts
 from .dense_losses import FLAGS
 from .modeling_score_tower import SLOTS, ScoreTowerModel, ScoreTowerOutput
 
@@ -305,9 +306,7 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
     ) -> torch.Tensor:
         if input_ids is None:
             raise ValueError("pictures need input_ids: the <|image|> tokens tell where they go")
-        mask = input_ids == self.config.image_token_id  # (B, L)
-        check_placeholders(int(mask.sum()), features.shape[0])
-        return inputs_embeds.masked_scatter(mask[..., None], features.to(inputs_embeds.dtype))
+        return place_features(input_ids, inputs_embeds, features, self.config.image_token_id)
 
     def prepare_inputs_for_generation(
         self,

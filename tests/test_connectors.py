@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from intermezzo.modeling.connectors import MLPConnector, check_placeholders, count_image_tokens, running_counts
+from intermezzo.modeling.connectors import MLPConnector, running_counts
 from intermezzo.modeling.modeling_score_tower import ScoreTowerModel
 from intermezzo.modeling.modeling_score_vlm import dense_evidence, evidence_size
 
 from .tiny_score_vlm import pictures, tower_config
-
-
-def test_every_begun_column_has_a_token() -> None:
-    assert [count_image_tokens(width, 8) for width in (0, 1, 8, 9, 592)] == [0, 1, 1, 2, 74]
-
-
-def test_a_mismatch_shows_both_counts() -> None:
-    check_placeholders(7, 7)
-    with pytest.raises(ValueError, match=r"7 image tokens.* give 9"):
-        check_placeholders(7, 9)
 
 
 def test_the_projector_maps_each_column_by_itself() -> None:

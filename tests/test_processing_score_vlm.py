@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
-from intermezzo.modeling.connectors import count_image_tokens
 from intermezzo.modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.image_processing_score import ScoreImageProcessor
+from intermezzo.processing.multimodal_utils import count_image_tokens
 from intermezzo.processing.processing_score_vlm import ScoreVLMProcessor
 from intermezzo.processing.tokenization_alphatex import AlphaTexTokenizer
 

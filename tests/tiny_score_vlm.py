@@ -9,8 +9,8 @@ import torch
 
 from intermezzo.configuration.configuration_score_tower import ScoreTowerConfig
 from intermezzo.configuration.configuration_score_vlm import ScoreVLMConfig
-from intermezzo.modeling.connectors import count_image_tokens
 from intermezzo.processing.dense_labels import SLOT_PX, SparseLabels, expand
+from intermezzo.processing.multimodal_utils import count_image_tokens
 
 LABELS = {
     "frets": ["0", "1", "2", "3", "x", "t"],

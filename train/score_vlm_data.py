@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..modeling.connectors import count_image_tokens
 from ..processing.alphatex_grammar import read_alphatex
 from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand
 from ..processing.errors import InputError
+from ..processing.multimodal_utils import count_image_tokens
 from ..processing.page_systems import draw_region, read_page
 from ..processing.system_canvas import BATCH_MARGIN_PX, ROWS_BELOW, WHITE, CanvasPlacement, draw_on_canvas
 

@@ -167,7 +167,9 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
     if args.model:
         model = ScoreVLMForConditionalGeneration.from_pretrained(args.model)
         if args.tower:  # the tower was trained further since
-            model.vision_tower.load_state_dict(ScoreTowerModel.from_pretrained(args.tower).state_dict())
+            model.vision_tower = ScoreTowerModel.from_pretrained(args.tower)
+            model.vision_tower.config._name_or_path = ""
+            model.config.vision_config = model.vision_tower.config
         return model, ScoreVLMProcessor.from_pretrained(args.model)
     if not args.tower:
         raise InputError(None, "say which tower to build on: --tower FOLDER (of stage tower), or --model FOLDER")

@@ -111,6 +111,22 @@ class AlphaTabPool:
         answer = self._ask(job.message())
         return [RenderedPicture.from_answer(picture, job.key) for picture in answer["pictures"]]
 
+    def draw_svg(self, svg: str, side_px: int) -> bytes:
+        """Any SVG as an RGB PNG on white.
+
+        Args:
+            svg: The drawing; text in it needs no font of the machine, for none is loaded.
+            side_px: Pixels of the longer side.
+
+        Raises:
+            RenderError: If it is no SVG.
+        """
+        return base64.b64decode(self._ask({"verb": "draw", "svg": svg, "side_px": side_px})["png"])
+
+    def map_draw_svg(self, svgs: Iterable[str], side_px: int) -> Iterator[bytes | RenderError]:
+        """`draw_svg` of many drawings, in order, failures as values."""
+        return self._map(lambda svg: self.draw_svg(svg, side_px), svgs)
+
     def map_render(self, jobs: Iterable[RenderJob]) -> Iterator[list[RenderedPicture] | RenderError]:
         """Results in the order of the jobs. A job that fails gives its `RenderError` as a value; the rest goes on."""
         return self._map(self.render, jobs)

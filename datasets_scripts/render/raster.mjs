@@ -30,6 +30,15 @@ export function rasterise(svg, loadSystemFonts) {
   return { pixels: image.pixels, width: image.width, height: image.height };
 }
 
+/** RGB PNG of any SVG on white, its longer side `sidePx` pixels. */
+export function drawSvg(svg, sidePx) {
+  const own = new Resvg(svg, { font: { loadSystemFonts: false } });
+  const fitTo = { mode: own.width >= own.height ? "width" : "height", value: sidePx };
+  const image = new Resvg(svg, { background: "white", fitTo, font: { loadSystemFonts: false } }).render();
+  const { pixels, width, height } = image;
+  return encodePng({ pixels, width, height }, { x: 0, y: 0, w: width, h: height }, true);
+}
+
 /** Smallest box `{x, y, w, h}` that holds all ink, or null for an empty picture. */
 export function inkBox({ pixels, width, height }) {
   const words = new Uint32Array(pixels.buffer, pixels.byteOffset, width * height);

@@ -3,6 +3,7 @@ import readline from "node:readline";
 import { alphaTab } from "./modules.mjs";
 import { musicFontNames, textFontNames } from "./fonts.mjs";
 import { renderJob } from "./picture.mjs";
+import { drawSvg } from "./raster.mjs";
 import { loadScore, readAlphaTex, writeScore } from "./score_files.mjs";
 
 const HANDLERS = {
@@ -10,6 +11,7 @@ const HANDLERS = {
   verify: (job) => ({ diagnostics: readAlphaTex(job.text).diagnostics }),
   convert: (job) => ({ data: writeScore(loadScore(job), job.to).toString("base64") }),
   render: (job) => ({ pictures: renderJob(job) }),
+  draw: (job) => ({ png: drawSvg(job.svg, job.side_px).toString("base64") }),
 };
 
 function answer(line) {
