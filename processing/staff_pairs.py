@@ -11,7 +11,6 @@ from .page_lines import INK_DARKNESS, LINE_DARKNESS, SCORE_LINES, Staff
 
 _SCORE_RATIO = (0.45, 0.92)  # score line distance over tab line distance; engravers use 0.6 to 0.7
 _USUAL_SCORE_RATIO = 0.69
-_LEAST_GAPS = 6  # three frets on the lines of a tab
 _LEAST_REACH = 3.1  # tab line distances from the tab up to the top of a score staff that stands as near as can be
 
 
@@ -71,14 +70,17 @@ def _score_from_bar_line(page: np.ndarray, tab: Staff, above: float) -> Staff | 
     return Staff(tuple(top - reach + k * step for k in range(SCORE_LINES)), tab.x0, tab.x1, 1.0)
 
 
-def _gaps(page: np.ndarray, staff: Staff) -> int:
-    """How often the lines are interrupted: left and right of each fret on a tab, hardly ever on a score."""
-    x0, x1, found = int(staff.x0) + 1, int(staff.x1) - 1, 0
+def _shows_frets(page: np.ndarray, staff: Staff) -> bool:
+    """Whether a line stops and goes on around a piece of ink: left and right of a fret on a tab, never on a score."""
+    x0, x1, d = int(staff.x0) + 1, int(staff.x1) - 1, staff.distance_px
     for y in staff.line_ys:
         bare = (page[max(0, int(y) - 1) : int(y) + 2, x0:x1].min(axis=0) > 255 - LINE_DARKNESS).astype(np.int8)
         edges = np.flatnonzero(np.diff(np.r_[0, bare, 0]))
-        found += int((edges[1::2] - edges[::2] <= 1.5 * staff.distance_px).sum())
-    return found
+        starts, ends = edges[::2], edges[1::2]
+        narrow = ends - starts <= d
+        if (narrow[:-1] & narrow[1:] & (starts[1:] - ends[:-1] < 2 * d)).any():
+            return True
+    return False
 
 
 def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff, Staff | None]], int]:
@@ -93,7 +95,7 @@ def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff
         paired = i > 0 and _is_score_over_tab(page, staves[i - 1], staff)
         score = _five_lines(page, staves[i - 1]) if paired else None
         like_a_tab = any(abs(staff.distance_px / d - 1) < 0.06 for d in tab_distances)
-        like_a_tab = like_a_tab or _gaps(page, staff) >= _LEAST_GAPS
+        like_a_tab = like_a_tab or _shows_frets(page, staff)
         if score is None and len(staff.line_ys) == SCORE_LINES and staff.solid >= 0.97 and not like_a_tab:
             alone += 1
             continue

@@ -229,7 +229,7 @@ class SystemReader:
         """
         import torch
 
-        from .alphatex_constraints import GrammarLogitsProcessor
+        from .alphatex_constraints import SLACK_TOKENS, GrammarLogitsProcessor
         from .dense_evidence import DraftEvidence, ReadingContext
 
         tokenizer, device = self.processor.tokenizer, self.model.device
@@ -241,7 +241,10 @@ class SystemReader:
         if self.evidence:
             evidence = DraftEvidence(self.tokens, [reading], [context], tokenizer, self.evidence)
             draft = evidence.drafts[0]
-            room = min(room, len(draft) * 3 // 2 + 60)
+            # Closing a text early is forced when little room is left; the whole draft must fit before that.
+            room = len(draft) * 3 // 2 + 7 * SLACK_TOKENS
+            if self.grammar and len(start) + room > self.model.config.text_config.max_position_embeddings:
+                return write_alphatex(reading.score)  # longer than the language model can look
         rules = GrammarLogitsProcessor(
             self.tokens,
             context=context,

@@ -24,6 +24,7 @@ from intermezzo.processing.image_processing_score import (
     normalise_page,
     normalise_system,
 )
+from intermezzo.processing.page_systems import read_page
 from intermezzo.processing.picture_files import find_picture_files, load_pictures
 
 PICTURES = Path(__file__).parent / "fixtures" / "pictures"
@@ -72,6 +73,24 @@ def test_no_ink_is_cut_and_none_belongs_to_two(name: str) -> None:
         covered[region.box[1] : region.box[3]] = True
     first = TRUTH[name]["systems"][0]["top"]
     assert not [row for row in ink if row > first + 8 and not covered[row]]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("system_")])
+def test_all_ink_of_a_single_system_belongs_to_it(name: str) -> None:
+    """Endings, tempo marks and tuplet brackets are no headings or footers."""
+    image = grey(name)
+    (region,) = find_systems(image)
+    left, top, right, bottom = region.box
+    rest = (image < 120).copy()
+    rest[top:bottom, left:right] = False
+    assert not rest.any()
+
+
+def test_a_score_staff_alone_is_no_tab() -> None:
+    truth = TRUTH["system_score"]["systems"][0]
+    image = grey("system_score")
+    page = read_page(image[: int(truth["tab"][0]) - 10])
+    assert not page.systems and page.score_staves == 1
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
