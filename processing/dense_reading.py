@@ -27,7 +27,7 @@ MAX_CANDIDATES = 48  # in one voice of one bar; an untrained reader sees beats e
 
 @dataclass
 class BeatReading:
-    """A beat with what the heads were sure of; confidences are probabilities."""
+    """A beat, and how sure the heads were of it: probabilities."""
 
     beat: Beat
     column: int
@@ -124,6 +124,7 @@ class DenseReader:
         show: Staves in the picture.
         strings: Strings of the tab.
         metre: Metre in force before the first bar, when the picture is no beginning.
+        earlier: Reader of the system before on the page, after it has read: ties may come from its last beat.
     """
 
     def __init__(
@@ -132,8 +133,10 @@ class DenseReader:
         show: tuple[str, ...] = ("tabs",),
         strings: int = 6,
         metre: tuple[int, int] | None = None,
+        earlier: DenseReader | None = None,
     ) -> None:
         self.labels = labels
+        self.earlier = earlier
         self.show = show
         self.strings = strings
         self.metre = metre
@@ -148,20 +151,20 @@ class DenseReader:
             width_px: Width of the picture; columns after it are not looked at.
         """
         p = probabilities(logits)
-        columns = min(-(-width_px // SLOT_PX), p["bar_edges"].shape[0])
-        edges = self._bar_columns(p["bar_edges"][:columns])
+        edges = self._bar_columns(p["bar_edges"][: -(-width_px // SLOT_PX)])
         beats: dict[tuple[int, int, int], BeatReading] = {}
         bars, confidence = [], []
         metre = self.metre or (4, 4)
-        self._held: dict[int, int] = {}
-        self._before: dict[int, set[int] | None] = {}
+        self._held: dict[int, int] = dict(self.earlier._held) if self.earlier else {}
+        self._before: dict[int, set[int] | None] = dict(self.earlier._before) if self.earlier else {}
         for b, (left, right) in enumerate(edges):
             bar, sure = self._bar_marks(p, left, right)
             metre = bar.time_signature or metre
             capacity = TICKS * metre[0] // metre[1]
             voices = []
             for v in range(p["beats"].shape[0]):
-                readings, chance, short = self._voice(p, v, left, right, capacity, first=b == 0 and v == 0)
+                first = b == v == 0 and not self.earlier
+                readings, chance, short = self._voice(p, v, left, right, capacity, first)
                 if v and not any(r.beat.notes or r.confidence.get("beats", 0) > 0.5 for r in readings):
                     break
                 bar.anacrusis |= short
@@ -179,10 +182,8 @@ class DenseReader:
 
     def _bar_columns(self, edges: np.ndarray) -> list[tuple[int, int]]:
         """Left and right column of each bar; `edges` is `(T, 2)`."""
-        starts = peaks(edges[:, 0], 0.4, reach=6)
+        starts = peaks(edges[:, 0], 0.4, reach=6) or [0]
         ends = peaks(edges[:, 1], 0.4, reach=6)
-        if not starts:
-            starts = [0]
         bars = []
         for i, left in enumerate(starts):
             limit = starts[i + 1] if i + 1 < len(starts) else len(edges) - 1

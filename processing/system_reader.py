@@ -164,11 +164,12 @@ class SystemReader:
         readings: list[DenseReading] = []
         metres: list[Metre] = []
         metre: Metre | None = None
+        reader: DenseReader | None = None
         for system, look in zip(systems, looks, strict=True):
             show = ("score", "tabs") if system.has_score else ("tabs",)
             strings = system.string_count if 4 <= system.string_count <= 7 else 6
             logits = {name: value[0].float().cpu().numpy() for name, value in look.dense_logits.items()}
-            reader = DenseReader(self.labels, show, strings, metre)
+            reader = DenseReader(self.labels, show, strings, metre, reader if chained else None)
             reading = reader.read(logits, system.array.shape[1])
             before = metre or (4, 4)
             if metre is None and reading.score.staves[0].bars[0].time_signature is None:

@@ -110,6 +110,23 @@ def test_a_short_first_bar_is_a_pick_up_and_a_later_one_is_not(space) -> None:
     assert reading.bar_confidence[1] == 0.0 and reading.score.staves[0].bars[1].voices[0][-1].is_rest
 
 
+def test_a_tie_comes_from_the_system_before(space) -> None:
+    def look(text: str, earlier: DenseReader | None) -> tuple[DenseReader, str]:
+        score = read_alphatex(text)
+        labels, width = truth(score, space)
+        reader = DenseReader(space, metre=(4, 4), earlier=earlier)
+        return reader, write_alphatex(reader.read(perfect_logits(labels, width, space), width).score)
+
+    first = "\\staff {tabs}\n\\ts (4 4) 3.3.2 (5.2 7.4).2 |\n"
+    second = "\\staff {tabs}\n(5.2{t} 7.4{t}).4 3.3.4 r.2 |\n"
+    reader, text = look(first, None)
+    assert text == first
+    assert look(second, reader)[1] == second
+    assert look(second, None)[1] == second.replace("5.2", "0.2").replace("7.4", "0.4")  # nobody knows the frets
+    short = "\\staff {tabs}\n3.3.4 |\n"
+    assert "\\ac" in look(short, None)[1] and "\\ac" not in look(short, reader)[1]  # a page has one beginning
+
+
 def test_the_metre_in_force_is_taken_from_before(space) -> None:
     text = HEAD + "3.3.4 3.3.4 3.3.4 |\n"
     logits_like = HEAD + "\\ts (3 4) 3.3.4 3.3.4 3.3.4 |\n"
