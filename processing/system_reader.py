@@ -244,8 +244,10 @@ class SystemReader:
             draft = evidence.drafts[0]
             # Closing a text early is forced when little room is left; the whole draft must fit before that.
             room = len(draft) * 3 // 2 + 7 * SLACK_TOKENS
-            if self.grammar and len(start) + room > self.model.config.text_config.max_position_embeddings:
+            limit = self.model.config.text_config.max_position_embeddings - len(start)
+            if self.grammar and room > limit:
                 return write_alphatex(reading.score)  # longer than the language model can look
+            room = min(room, limit)
         rules = GrammarLogitsProcessor(
             self.tokens,
             context=context,

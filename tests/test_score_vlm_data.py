@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from intermezzo.processing.alphatex_grammar import read_alphatex
 from intermezzo.processing.dense_labels import SparseLabels, build_label_space
@@ -22,8 +20,8 @@ from intermezzo.train.score_vlm_data import (
     vary,
 )
 
-PICTURES = Path(__file__).parent / "fixtures" / "pictures"
-TRUTH = json.loads((PICTURES / "lines.json").read_text(encoding="utf-8"))
+from .test_image_processing_score import TRUTH, grey
+
 ONE_SYSTEM = [name for name, truth in TRUTH.items() if len(truth["systems"]) == 1]
 TEXT = "\\staff {tabs}\n3.3.4 3.3.4 3.3.4 3.3.4 |\n"
 
@@ -32,7 +30,7 @@ def system(name: str) -> SystemRow:
     truth = TRUTH[name]["systems"][0]
     left, right = truth["x"]
     return SystemRow(
-        image=np.asarray(Image.open(PICTURES / f"{name}.png").convert("L")),
+        image=grey(name),
         text=TEXT,
         beat_x={(0, 0, k): left + (right - left) * (k + 1) / 5 for k in range(4)},
         bar_x=[(left, right)],

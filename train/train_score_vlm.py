@@ -75,8 +75,7 @@ def run_smoke(training: TrainingArguments) -> None:
 
     folder = Path(training.output_dir)
     pack(generated_rows(0, 12, "train", 0.3), folder / "packed")
-    common: dict[str, Any] = {"max_steps": 4, "max_minutes": 0.0, "num_epochs": 0.0, "logging_steps": 1}
-    common["overwrite"] = True
+    common: dict[str, Any] = dict(max_steps=4, max_minutes=0.0, num_epochs=0.0, logging_steps=1, overwrite=True)
     args = ScoreVLMArguments(packed=[str(folder / "packed")], pixels=400_000, hidden_size=64, num_layers=2)
     run_tower(args, replace(training, output_dir=str(folder / "tower"), **common))
     args = replace(args, stage="instruct", tower=str(folder / "tower" / "final"))
