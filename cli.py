@@ -81,6 +81,9 @@ def read(
     constrained: Annotated[
         bool, typer.Option(help="Keep to the grammar: what is written always parses and its bars close.")
     ] = True,
+    views: Annotated[
+        int | None, typer.Option(help="Looks at each system whose readings vote, 1 to 6; 1 is fastest, 6 reads best.")
+    ] = None,
 ) -> None:
     """Read tablature in pictures into alphaTex, MIDI, Guitar Pro, MusicXML.
 
@@ -90,7 +93,14 @@ def read(
     from .reading import read as run
 
     results = run(
-        inputs, out=out, formats=_names(format), model=model, device=device, constrained=constrained, progress=True
+        inputs,
+        out=out,
+        formats=_names(format),
+        model=model,
+        device=device,
+        constrained=constrained,
+        views=views,
+        progress=True,
     )
     if out is None:
         for result in results:
@@ -204,6 +214,12 @@ def push(
     from .train.push_to_hub import push as run
 
     typer.echo(run(stem, repo=repo, model=model, export_only=export_only, private=private))
+
+
+if (Path(__file__).parent / "checkpoints" / "style_encoder" / "config.json").is_file():
+    from .cli_style import add_style_verbs
+
+    add_style_verbs(app)
 
 
 def _fail(message: object) -> NoReturn:

@@ -14,6 +14,7 @@ from .alphatex_bars import bars_close
 from .alphatex_grammar import AlphaTexError, Score, read_alphatex, write_alphatex
 from .dense_reading import DenseReader, DenseReading
 from .errors import InputError
+from .reading_views import VIEWS, look, vote
 from .system_canvas import NormalisedSystem
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class SystemReader:
         evidence: Weight of the dense heads' evidence in the language model's choices; 0 or `False` for none, `None` or
             `True` for the one that the checkpoint's configuration names.
         dense_only: Write what the dense heads read, without the language model.
+        views: Looks at each system, in sizes and places a little apart, whose readings vote (`reading_views`); 1 is
+            fastest.
     """
 
     def __init__(
@@ -95,13 +98,18 @@ class SystemReader:
         grammar: bool = True,
         evidence: float | bool | None = None,
         dense_only: bool = False,
+        views: int = len(VIEWS),
     ) -> None:
         from .alphatex_constraints import TokenGrammar
+
+        if not 1 <= views <= len(VIEWS):
+            raise InputError(None, f"views is {views}; it must be between 1 and {len(VIEWS)}")
 
         self.model, self.processor = model.eval(), processor
         if evidence is None or evidence is True:
             evidence = model.config.evidence_weight
         self.grammar, self.evidence, self.dense_only = grammar, float(evidence), dense_only
+        self.views = VIEWS[:views]
         self.tokens = TokenGrammar(processor.tokenizer.get_vocab())
         self.labels = model.config.vision_config.labels
 
@@ -160,26 +168,50 @@ class SystemReader:
             chained: They follow each other: a metre stays in force until another is written.
         """
         started = time.perf_counter()
-        looks = self._look(systems)
+        seen = [[look(system, view) for view in self.views] for system in systems]
+        flat = self._look([canvas for canvases in seen for canvas in canvases])
+        looks = [flat[i : i + len(self.views)] for i in range(0, len(flat), len(self.views))]
         readings: list[DenseReading] = []
         metres: list[Metre] = []
         metre: Metre | None = None
-        reader: DenseReader | None = None
-        for system, look in zip(systems, looks, strict=True):
-            show = ("score", "tabs") if system.has_score else ("tabs",)
-            strings = system.string_count if 4 <= system.string_count <= 7 else 6
-            logits = {name: value[0].float().cpu().numpy() for name, value in look.dense_logits.items()}
-            reader = DenseReader(self.labels, show, strings, metre, reader if chained else None)
-            reading = reader.read(logits, system.array.shape[1])
-            before = metre or (4, 4)
-            if metre is None and reading.score.staves[0].bars[0].time_signature is None:
-                before, reading = infer_metre(reader, logits, system.array.shape[1])
+        earlier: DenseReader | None = None
+        for canvases, outputs in zip(seen, looks, strict=True):
+            reading, before, reader = self._vote(canvases, outputs, metre, earlier)
             readings.append(reading)
             metres.append(before)
-            metre = metre_after(reading.score, before) if chained else None
-        texts = self._write(systems, looks, readings, metres)
+            if chained:
+                metre, earlier = metre_after(reading.score, before), reader
+        texts = self._write(systems, [outputs[0] for outputs in looks], readings, metres)
         seconds = (time.perf_counter() - started) / max(len(systems), 1)
         return [self._result(*parts, seconds) for parts in zip(texts, readings, metres, strict=True)]
+
+    def _vote(
+        self, canvases: Sequence[NormalisedSystem], outputs: list[Any], metre: Metre | None, earlier: DenseReader | None
+    ) -> tuple[DenseReading, Metre, DenseReader]:
+        """What the looks at one system agree on, the metre before it, and the reader that saw its last bar.
+
+        A look that sees no metre where none is known takes the one of the first look, inferred if that sees none.
+        """
+        readings: list[DenseReading] = []
+        readers: list[DenseReader] = []
+        before = metre
+        for canvas, output in zip(canvases, outputs, strict=True):
+            show = ("score", "tabs") if canvas.has_score else ("tabs",)
+            strings = canvas.string_count if 4 <= canvas.string_count <= 7 else 6
+            logits = {name: value[0].float().cpu().numpy() for name, value in output.dense_logits.items()}
+            reader = DenseReader(self.labels, show, strings, before, earlier)
+            reading = reader.read(logits, canvas.array.shape[1])
+            if before is None:
+                before = reading.score.staves[0].bars[0].time_signature
+                if before is None:
+                    before, reading = infer_metre(reader, logits, canvas.array.shape[1])
+            readings.append(reading)
+            readers.append(reader)
+        assert before is not None
+        voted, last = vote(readings)
+        if metre is None and voted.score.staves[0].bars[0].time_signature is not None:
+            before = (4, 4)  # nothing has to be known where the picture tells
+        return voted, before, readers[last]
 
     def _look(self, systems: Sequence[NormalisedSystem]) -> list[Any]:
         """The tower's `ScoreTowerOutput` for each canvas; like sizes go through the tower together."""
@@ -216,9 +248,9 @@ class SystemReader:
         if self.dense_only:
             return [write_alphatex(reading.score) for reading in readings]
         texts = []
-        for system, look, reading, metre in zip(systems, looks, readings, metres, strict=True):
+        for system, seen, reading, metre in zip(systems, looks, readings, metres, strict=True):
             with torch.inference_mode():
-                features = self.model.get_image_features(widths=torch.tensor([system.array.shape[1]]), dense=look)
+                features = self.model.get_image_features(widths=torch.tensor([system.array.shape[1]]), dense=seen)
                 texts.append(self._write_one(features, reading, metre))
         return texts
 

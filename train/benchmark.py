@@ -51,13 +51,14 @@ def measure_reader(count: int, checkpoint: str | Path) -> dict[str, float]:
     found = {}
     kinds: dict[str, dict[str, Any]] = {
         "reader": {},
+        "one look": {"views": 1},
         "dense heads alone": {"dense_only": True},
         "no evidence, token by token": {"evidence": False},
         "no grammar, token by token": {"evidence": False, "grammar": False},
     }
     for name, switches in kinds.items():
         reader = SystemReader.from_pretrained(checkpoint, **switches)
-        part = pictures if not switches or "dense_only" in switches else pictures[: max(count // 8, 2)]
+        part = pictures if "evidence" not in switches else pictures[: max(count // 8, 2)]
         reader.read_batch(part[:1])
         total = _seconds(lambda reader=reader, part=part: [reader.read_batch([p]) for p in part])  # type: ignore[misc]
         found[f"seconds a system, {name}"] = total / len(part)
@@ -69,6 +70,7 @@ def ratios(found: dict[str, float]) -> dict[str, float]:
     read = found["seconds a system, reader"]
     return {
         "two workers / one": found["two-bar systems a second, 2 workers"] / found["two-bar systems a second, 1 worker"],
+        "reader / one look": read / found["seconds a system, one look"],
         "reader / dense heads alone": read / found["seconds a system, dense heads alone"],
         "token by token / reader": found["seconds a system, no evidence, token by token"] / read,
         "grammar / no grammar": found["seconds a system, no evidence, token by token"]

@@ -42,6 +42,7 @@ class SystemRow:
         has_score: Whether a score staff stands above.
         name: Where it comes from, for messages.
         metre: In force before the first bar; matters where the picture shows none.
+        canvas: The system on its canvas, where it is already cut out.
     """
 
     image: np.ndarray
@@ -52,6 +53,7 @@ class SystemRow:
     has_score: bool
     name: str = ""
     metre: tuple[int, int] = (4, 4)
+    canvas: tuple[np.ndarray, CanvasPlacement] | None = None
 
 
 class PackWriter:
@@ -76,7 +78,7 @@ class PackWriter:
         """Adds one system; one that does not fit is named in `failures` and left out."""
         try:
             score = read_alphatex(row.text)
-            canvas, place = (located(row) if self.locate else None) or true_canvas(row)
+            canvas, place = row.canvas or (located(row) if self.locate else None) or true_canvas(row)
             beat_x = {key: x * place.x_scale + place.x_offset for key, x in row.beat_x.items()}
             bar_x = [(a * place.x_scale + place.x_offset, b * place.x_scale + place.x_offset) for a, b in row.bar_x]
             labels = encode_system(score, beat_x, bar_x, self.space)

@@ -33,6 +33,7 @@ class ScoreVLMArguments:
     stage: str = option("tower", "which stage to run", choices=STAGES)
     data: str = option("", "stage pack: folder of Parquet files made by build_score_tab")
     generate: int = option(0, "stage pack: systems of generated pieces to draw, in place of --data")
+    pages: int = option(0, "stage pack: systems cut out of drawn pages of generated pieces, in place of --data")
     split: str = option("train", "stage pack: which pieces", choices=("train", "validation", "test"))
     continuations: float = option(0.15, "stage pack: part of the generated systems without a metre at the start")
     drills: float = option(0.2, "stage pack: part of the generated systems that are crowded with rare signs")
@@ -54,12 +55,15 @@ class ScoreVLMArguments:
 def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     """Brings pictures to their canvas once; `--output_dir` is the packed folder."""
     from .score_vlm_pack import generated_rows, pack, rows_from_parquet
+    from .score_vlm_pages import page_rows
 
-    if bool(args.data) == bool(args.generate):
-        raise InputError(None, "say what to pack: either --data FOLDER or --generate COUNT")
+    if [bool(args.data), bool(args.generate), bool(args.pages)].count(True) != 1:
+        raise InputError(None, "say what to pack: one of --data FOLDER, --generate COUNT, --pages COUNT")
     folder = Path(training.output_dir)
     if args.data:
         failures = pack(rows_from_parquet(Path(args.data), args.split), folder)
+    elif args.pages:
+        failures = pack(page_rows(training.seed, args.pages, args.split), folder, args.pages)
     else:
         rows = generated_rows(training.seed, args.generate, args.split, args.continuations, args.drills, args.retimings)
         failures = pack(rows, folder, args.generate)
