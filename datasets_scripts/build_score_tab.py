@@ -117,12 +117,19 @@ def _disagreement(job: SystemJob, picture: Any) -> str | None:
     return f"{len(missing)} of {len(beats)} beats have no box" if missing else None
 
 
+def _failures_of(shard: Path) -> Path:
+    """What failed in a shard; not beside it, so that `data` holds Parquet and nothing else."""
+    return shard.parent.parent / "failures" / f"{shard.stem}.json"
+
+
 def _write_shard(path: Path, rows: list[dict[str, Any]], failures: list[list[str]]) -> None:
     """Writes failures, then rows; the Parquet file appears whole or not at all."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    path.with_suffix(".failures.json").write_text(json.dumps(failures, ensure_ascii=False), encoding="utf-8")
+    notes = _failures_of(path)
+    notes.parent.mkdir(exist_ok=True)
+    notes.write_text(json.dumps(failures, ensure_ascii=False), encoding="utf-8")
     partial = path.with_suffix(".partial")
     Dataset.from_list(rows, features=features()).to_parquet(str(partial))
     partial.replace(path)
@@ -211,7 +218,7 @@ def _finish_shard(path: Path, part: list[SystemJob], pool: Any, bar: Any) -> lis
     """Draws one shard unless it is there already; returns its failures."""
     if path.exists():
         bar.update(len(part))
-        return json.loads(path.with_suffix(".failures.json").read_text(encoding="utf-8"))
+        return json.loads(_failures_of(path).read_text(encoding="utf-8"))
     rows, failed = [], []
     for job, result in draw(part, pool):
         if isinstance(result, str):

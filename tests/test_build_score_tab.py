@@ -77,7 +77,7 @@ def test_a_folder_is_not_continued_with_other_arguments(built):
 def test_data_set_loads_with_pictures(built):
     from datasets import load_dataset
 
-    data = load_dataset("parquet", data_files=str(built[0] / "data" / "train-*.parquet"), split="train")
+    data = load_dataset("parquet", data_dir=str(built[0] / "data"), split="train")
     assert data[0]["image"].mode == "L" and data[0]["text"].startswith("\\")
     assert (built[0] / "README.md").read_text(encoding="utf-8").startswith("---")
 
