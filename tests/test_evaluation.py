@@ -194,7 +194,8 @@ def test_evaluate_dispatches_saves_and_tells_errors(tmp_path: Path, capsys: pyte
         evaluate("score_vlm", n=0)
     capsys.readouterr()
     assert main(["score_vml"]) == 1
-    assert capsys.readouterr().err.strip() == "no evaluator for 'score_vml'; there are: score_vlm"
+    there = ", ".join(sorted(EVALUATORS))
+    assert capsys.readouterr().err.strip() == f"no evaluator for 'score_vml'; there are: {there}"
 
 
 def parquet(path: Path, rows: list[dict]) -> Path:
@@ -344,6 +345,9 @@ def test_held_out_systems_are_of_the_test_split_and_the_same_each_time() -> None
     assert {job.split for job in jobs} == {"test"} == {split_of(job.piece_id) for job in jobs}
     assert jobs == held_out_jobs(12, 3, [], corpus_share=0)
     assert jobs != held_out_jobs(12, 4, [], corpus_share=0)
+    wild = held_out_jobs(12, 3, [], wild=True)
+    assert {job.kind for job in wild} == {"wild"} and "wild" not in {job.kind for job in jobs}
+    assert {job.split for job in wild} == {"test"}
 
 
 def test_held_out_systems_are_drawn_once_and_read_back(tmp_path: Path) -> None:
@@ -353,8 +357,13 @@ def test_held_out_systems_are_drawn_once_and_read_back(tmp_path: Path) -> None:
     request = EvaluationRequest("score_vlm", "nowhere", n=4, seed=1, out=tmp_path, progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("intermezzo.train.evaluation_held_out.CORPUS_SHARE", 0)
-        samples = load_samples(request, [])
+        samples, wild = load_samples(request, [])
     assert len(samples) == 4 and {s.staves for s in samples} <= {"tabs", "score+tabs"}
-    written = next(tmp_path.glob("*.parquet")).stat().st_mtime_ns
-    assert [s.text for s in load_samples(request, [])] == [s.text for s in samples]
-    assert next(tmp_path.glob("*.parquet")).stat().st_mtime_ns == written
+    assert [s.kind for s in wild] == ["wild"] and "wild" not in {s.kind for s in samples}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
+    again = load_samples(request, [])
+    assert [[s.text for s in part] for part in again] == [[s.text for s in part] for part in (samples, wild)]
+    both = replace(request, data=str(tmp_path), n=9)
+    found = load_samples(both, [])
+    assert [len(part) for part in found] == [4 + 1, 1 + 1]  # a spare one in either file
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")} == times

@@ -145,18 +145,23 @@ def read_samples(data: str | Path, n: int, seed: int, failures: list[Failure]) -
     return [samples[number] for number in wanted if number in samples]
 
 
-def load_samples(request: EvaluationRequest, failures: list[Failure]) -> list[Sample]:
-    """The test set that a request names, or the held-out split built from its seed.
+def load_samples(request: EvaluationRequest, failures: list[Failure]) -> tuple[list[Sample], list[Sample]]:
+    """The test set that a request names, or the held-out split built from its seed: as played, and wild parts.
 
-    The built split stays in the request's folder and is used again for the same seed and size.
+    A named set is told apart by its rows' `kind`. Of the built split, wild parts come on top of the systems asked for,
+    a quarter as many. It stays in the request's folder and is used again for the same seed and size.
     """
-    data = request.data
-    if data is None:
-        from .evaluation_held_out import build_held_out
+    from .evaluation_held_out import WILD, build_held_out
 
-        folder = request.out or Path("out") / "evaluation"
-        data = str(build_held_out(request.n, request.seed, folder, failures, progress=request.progress))
-    return read_samples(data, request.n, request.seed, failures)
+    if request.data is not None:
+        samples = read_samples(request.data, request.n, request.seed, failures)
+        return [s for s in samples if s.kind != WILD], [s for s in samples if s.kind == WILD]
+    folder = request.out or Path("out") / "evaluation"
+    sets = []
+    for n, wild in ((request.n, False), (request.n // 4, True)):
+        data = build_held_out(n, request.seed, folder, failures, progress=request.progress, wild=wild) if n else None
+        sets.append(read_samples(data, n, request.seed, failures) if data else [])
+    return sets[0], sets[1]
 
 
 def part_of(score: Score, first: int, last: int) -> Score:

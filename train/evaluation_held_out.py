@@ -1,4 +1,9 @@
-"""The held-out systems of an evaluation, drawn on the spot: pieces of the test split only, whatever the seed."""
+"""The held-out systems of an evaluation, drawn on the spot: pieces of the test split only, whatever the seed.
+
+Two sets: parts as they are played (real melodies, and parts made as guitarists and bassists play), which the figures
+are about; and wild parts (any fret on any string in any rhythm, with techniques anywhere), which nobody plays. They are
+a test of strength beside it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,13 @@ if TYPE_CHECKING:
 
 CORPUS_SHARE = 0.25
 SYSTEMS_OF_A_PIECE = 4  # many pieces say more than many systems of one piece: they are alike
+WILD = "wild"  # kind of the pieces that are made so
 SPARE = 0.02  # systems beyond those asked for, in place of some that can not be drawn
 
 
-def held_out_jobs(n: int, seed: int, failures: list[Failure], corpus_share: float | None = None) -> list[SystemJob]:
+def held_out_jobs(
+    n: int, seed: int, failures: list[Failure], corpus_share: float | None = None, wild: bool = False
+) -> list[SystemJob]:
     """Systems of unseen pieces: real music of the music21 corpus and parts made by rule.
 
     A piece belongs to a split by a hash of its name alone, so no training set of ours has one of these pieces.
@@ -27,16 +35,20 @@ def held_out_jobs(n: int, seed: int, failures: list[Failure], corpus_share: floa
         seed: Decides pieces, cuts and styles.
         failures: Files and systems that gave nothing are added here.
         corpus_share: Share of systems from the corpus (`CORPUS_SHARE` when `None`); fewer when it has no more.
+        wild: Wild parts alone, and nothing of the corpus; otherwise none of them.
     """
     from ..datasets_scripts.guitar_parts import generate_piece, piece_seeds
     from ..datasets_scripts.score_tab_jobs import JobList
 
     jobs = JobList()
-    made = _add_corpus(jobs, round(n * (CORPUS_SHARE if corpus_share is None else corpus_share)), seed, failures)
+    share = 0.0 if wild else CORPUS_SHARE if corpus_share is None else corpus_share
+    made = _add_corpus(jobs, round(n * share), seed, failures)
     for candidate in piece_seeds(seed, "test"):
         if made >= n:
             break
-        made += jobs.add(generate_piece(candidate), seed, min(SYSTEMS_OF_A_PIECE, n - made))
+        piece = generate_piece(candidate)
+        if (piece.kind == WILD) == wild:
+            made += jobs.add(piece, seed, min(SYSTEMS_OF_A_PIECE, n - made))
     failures += [Failure(where, "build", what) for where, what in jobs.failures]
     return jobs.jobs.get("test", [])
 
@@ -64,7 +76,9 @@ def _add_corpus(jobs: JobList, wanted: int, seed: int, failures: list[Failure]) 
     return made
 
 
-def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], *, progress: bool = True) -> Path:
+def build_held_out(
+    n: int, seed: int, out: Path, failures: list[Failure], *, progress: bool = True, wild: bool = False
+) -> Path:
     """Draw at least `n` held-out systems (a few spare ones) to one Parquet file, unless it is there already.
 
     Args:
@@ -73,13 +87,14 @@ def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], *, pro
         out: Folder of the file.
         failures: What could not be drawn is added here.
         progress: Show a progress bar on standard error.
+        wild: Wild parts in place of parts as they are played.
 
     Returns:
         The file, columns as `datasets_scripts.build_score_tab` writes them.
     """
     from ..datasets_scripts.build_score_tab import FORMAT, draw, features
 
-    path = out / f"score_tab_test_v{FORMAT}_n{n}_seed{seed}.parquet"
+    path = out / f"score_tab_{'wild' if wild else 'played'}_v{FORMAT}_n{n}_seed{seed}.parquet"
     if path.exists():
         return path
     from datasets import Dataset, disable_progress_bars
@@ -87,7 +102,7 @@ def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], *, pro
     from ..datasets_scripts.render.client import AlphaTabPool
 
     rows = []
-    jobs = held_out_jobs(n + math.ceil(n * SPARE), seed, failures)
+    jobs = held_out_jobs(n + math.ceil(n * SPARE), seed, failures, wild=wild)
     with AlphaTabPool(workers=1) as pool:
         results: Iterator = draw(jobs, pool)
         if progress:

@@ -215,11 +215,6 @@ def measure_wrong(
     )
 
 
-def manner(sample: Sample) -> str:
-    """Parts as they are played, and wild ones: any fret in any rhythm, made so that a reader meets everything."""
-    return "manner: wild" if sample.kind == "wild" else "manner: as played"
-
-
 def by_kind(
     scores: Sequence[PairScores], samples: Sequence[Sample], kind: Callable[[Sample], str], seed: int
 ) -> dict[str, dict[str, Estimate]]:
@@ -231,6 +226,22 @@ def by_kind(
         name: _main_figures([scores[i] for i in indices], [samples[i] for i in indices], seed)
         for name, indices in sorted(parts.items())
     }
+
+
+def measure_wild(
+    reader: Reader, wild: Sequence[Sample], scores: Sequence[PairScores], samples: Sequence[Sample],
+    report: EvaluationReport, request: EvaluationRequest, batch_size: int,
+) -> None:  # fmt: skip
+    """Parts that nobody plays, alone and together with the parts as they are played."""
+    pictures = [(sample.name, sample.image) for sample in wild]
+    texts = read_all(reader, pictures, report.failures, request, stage="read wild parts", batch_size=batch_size)
+    found = score_all(texts, wild, request)
+    report.sections["wild parts"] = _main_figures(found, wild, request.seed)
+    report.sections["as played and wild"] = _main_figures([*scores, *found], [*samples, *wild], request.seed)
+    report.notes.append(
+        "Figures are of parts as they are played: real melodies, and parts made as guitarists and bassists play. "
+        f"{len(wild)} wild parts (any fret in any rhythm, techniques anywhere) were read beside them."
+    )
 
 
 def measure_omr_ned(
@@ -312,7 +323,10 @@ def evaluate_score_vlm(
     failures: list[Failure] = []
     own = reader is None
     reader = load_reader(request.checkpoint) if reader is None else reader
-    samples = load_samples(request, failures) if samples is None else samples
+    wild: Sequence[Sample] = []
+    if samples is None:
+        samples, wild = load_samples(request, failures)
+        samples, wild = (samples, wild) if samples else (wild, [])
     if not samples:
         raise InputError(request.data, "no sample with a readable picture and truth; give another test set")
     data = request.data or f"held-out split built with seed {request.seed}"
@@ -335,7 +349,8 @@ def evaluate_score_vlm(
         report.sections["wrong picture"] = measure_wrong(texts, samples, request, options.baseline_n)
     report.sections |= by_kind(scores, samples, lambda s: f"staves: {s.staves}", request.seed)
     report.sections |= by_kind(scores, samples, lambda s: f"source: {s.source}", request.seed)
-    report.sections |= by_kind(scores, samples, manner, request.seed)
+    if wild:
+        measure_wild(reader, wild, scores, samples, report, request, options.batch_size)
     if not options.quick:
         measure_omr_ned(texts, samples, report, request, options.omr_ned_n)
         measure_pictures(texts, samples, report, request, options.picture_n)
