@@ -199,7 +199,8 @@ def _bottom_limit(ink: np.ndarray, tab: Staff) -> int:
     d, bottom = tab.distance_px, tab.line_ys[-1]
     end = int(bottom) + 2
     bands = _blank_bands(inked, end, len(inked))
-    for (start, stop), (next_start, _) in zip(bands, [*bands[1:], (len(inked), 0)], strict=True):
+    following = [start for start, _ in bands[1:]] + [len(inked)]
+    for (start, stop), next_start in zip(bands, following, strict=False):  # ink to the end: there is no band
         next_is_near = stop < len(inked) and (stop - bottom) / d < 4.6 and (stop - start) / d < 2.0
         if not next_is_near or _is_text_line(ink[stop:next_start], d):
             return start

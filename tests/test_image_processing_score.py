@@ -284,3 +284,12 @@ def test_bad_files_get_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no pictures"):
         find_picture_files(tmp_path / "none")
+
+
+def test_ink_from_the_staff_down_to_the_edge_is_no_crash() -> None:
+    """A photo's dark lower edge: no blank row lies under the tab."""
+    picture = np.full((200, 600), 255, dtype=np.uint8)
+    picture[60:111:10, 20:580] = 0
+    picture[111:, 20:580] = 40
+    page = read_page(picture)
+    assert len(page.systems) <= 1

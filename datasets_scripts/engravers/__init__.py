@@ -1,0 +1,14 @@
+"""Engravers beside alphaTab: the same pieces by other hands, each with the truth of what it really drew.
+
+    cd datasets_scripts/engravers && npm ci          # once: VexFlow and MuseScore (webmscore), both optional
+    python -m intermezzo.datasets_scripts.engravers.try_out --out look.png
+
+Each engraver is a module with `NAME`, `absent()` (what lacks, in one line), `random_style(rng, ...)` and
+`engrave(text, style, worker, name, metre)`, which gives an `EngravedSystem` or raises `ValueError` for what it can not
+draw truly. `engraved_systems` draws generated pieces by all that are installed.
+"""
+
+from .drawn import EngravedSystem, degraded_row
+from .systems import ENGRAVERS, Engravers, available, engraved_systems
+
+__all__ = ["ENGRAVERS", "EngravedSystem", "Engravers", "available", "degraded_row", "engraved_systems"]

@@ -1,0 +1,69 @@
+"""Where the Node modules of the engravers lie, and the process that draws with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+
+from ...processing.errors import InputError
+from ..render.jobs import RenderError
+from ..render.runtime import MODULES_VARIABLE, ensure_installed, find_modules, find_node
+from ..render.worker import _LIVING, RenderWorker, _pump, _WorkerDied
+
+HERE = Path(__file__).resolve().parent
+ENGRAVER_VARIABLE = "INTERMEZZO_ENGRAVER_MODULES"
+
+
+def engraver_modules(package: str) -> Path | None:
+    """Folder `node_modules` that holds a package, or `None` when it is not installed."""
+    named = os.environ.get(ENGRAVER_VARIABLE)
+    folder = Path(named) if named else HERE / "node_modules"
+    return folder if (folder / package).is_dir() else None
+
+
+def why_absent(package: str) -> str | None:
+    """One line that says what lacks for an engraver of Node, or `None` when it can draw."""
+    try:
+        find_node()
+    except InputError as error:
+        return str(error)
+    if find_modules() is None:
+        return "the renderer is not installed; run `intermezzo render` once"
+    if engraver_modules(package) is None:
+        return f"{package} is not installed; run `npm ci` in {HERE}, or name a folder in {ENGRAVER_VARIABLE}"
+    return None
+
+
+class EngraverWorker(RenderWorker):
+    """A Node process that draws with the engravers; it is renewed often, since MuseScore keeps all it has read."""
+
+    def __init__(self, job_seconds: float = 120.0, recycle_after: int = 400) -> None:
+        super().__init__(job_seconds, recycle_after)
+
+    def _start(self) -> None:
+        modules = engraver_modules("vexflow")
+        if modules is None:
+            raise InputError(None, why_absent("vexflow") or "the engravers are not installed")
+        environment = {**os.environ, MODULES_VARIABLE: str(ensure_installed()), ENGRAVER_VARIABLE: str(modules)}
+        process = subprocess.Popen(
+            [find_node(), str(HERE / "server.mjs")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        answers: SimpleQueue[bytes | None] = SimpleQueue()
+        threading.Thread(target=_pump, args=(process, answers), daemon=True).start()
+        self._process, self._answers, self._jobs_done = process, answers, 0
+        _LIVING.add(self)
+        try:
+            self._exchange({"verb": "hello"}, max(self.job_seconds, 60.0))
+        except _WorkerDied as error:
+            self.close()
+            raise RenderError("worker_died", "the engraver process does not start; is Node 18 or later?") from error
+
+
+__all__ = ["ENGRAVER_VARIABLE", "EngraverWorker", "engraver_modules", "why_absent"]
