@@ -1,0 +1,185 @@
+"""Museformer's summaries: one narrow vector for each bar, and the slot where another can be put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layers import TransformerLayer
+from .museformer_attention import Places, rotary_of_places
+
+_TOKENS_AT_ONCE = 4096  # of bars that are summed up together
+
+
+class BarEncoder(nn.Module):
+    """Sums up each bar by itself: a summary token in front of the bar's words, all of which see each other.
+
+    Bars are batched by length, so that padding costs little.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.rotary_sizes = tuple(config.rotary_sizes)
+        self.summary_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                config.hidden_size, config.num_attention_heads, config.summary_intermediate_size, config.dropout
+            )
+            for _ in range(config.num_summary_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size)
+
+    def forward(self, embedded: torch.Tensor, places: Places, num_bars: int) -> torch.Tensor:
+        """States of all bars.
+
+        Args:
+            embedded: `(B, T, D)` words.
+            places: Of the words.
+            num_bars: `N`.
+
+        Returns:
+            `(B, N, D)`; zeros for bars that a row does not have.
+        """
+        batch, _, width = embedded.shape
+        kept = places.bar >= 0
+        words, tick, offset = embedded[kept], places.tick[kept], places.offset[kept]  # (M, D), (M,), (M,)
+        rows = torch.arange(batch, device=kept.device)[:, None].expand_as(kept)
+        number = (rows * num_bars + places.bar)[kept]
+        lengths = torch.bincount(number, minlength=batch * num_bars)
+        starts = lengths.cumsum(0) - lengths
+        found, parts = [], []
+        for bars in _batches(lengths):
+            index = torch.tensor(bars, device=kept.device)
+            found.append(index)
+            parts.append(self._sum_up(words, tick, offset, starts[index], lengths[index]))
+        states = words.new_zeros(batch * num_bars, width)
+        if parts:
+            states = states.index_copy(0, torch.cat(found), torch.cat(parts).to(states.dtype))
+        return states.view(batch, num_bars, width)
+
+    def _sum_up(
+        self,
+        words: torch.Tensor,
+        tick: torch.Tensor,
+        offset: torch.Tensor,
+        starts: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        """`(G, D)` states of `G` bars that lie at `starts` in the packed words."""
+        steps = torch.arange(int(lengths.max()), device=starts.device)
+        inside = steps < lengths[:, None]  # (G, L)
+        index = torch.where(inside, starts[:, None] + steps, 0)
+        token = self.summary_token.to(words.dtype).expand(len(starts), 1, -1)
+        x = torch.cat([token, words[index]], dim=1)  # (G, 1 + L, D)
+        zero = tick.new_zeros(len(starts), 1)
+        ticks, offsets = (torch.cat([zero, place], dim=1) for place in (tick[index], offset[index] + 1))
+        angles = rotary_of_places(torch.zeros_like(ticks), ticks, offsets, self.rotary_sizes)
+        mask = torch.cat([torch.ones_like(inside[:, :1]), inside], dim=1)[:, None, None]  # (G, 1, 1, 1 + L)
+        for layer in self.layers:
+            x = layer(x, angles, mask)
+        return self.norm(x[:, 0])
+
+
+def _batches(lengths: torch.Tensor) -> list[list[int]]:
+    """Numbers of the bars that are not empty, in groups of nearly equal length."""
+    sizes = lengths.tolist()
+    order = sorted((k for k, size in enumerate(sizes) if size), key=lambda k: sizes[k], reverse=True)
+    groups: list[list[int]] = []
+    longest = 0
+    for k in order:
+        if groups and (len(groups[-1]) + 1) * (longest + 1) <= _TOKENS_AT_ONCE and sizes[k] * 4 >= longest * 3:
+            groups[-1].append(k)
+        else:
+            groups.append([k])
+            longest = sizes[k]
+    return groups
+
+
+class SummaryBottleneck(nn.Module):
+    """A state to a few numbers with noise, near a standard normal distribution (variational autoencoder, as
+    MuseMorphose, arXiv 2105.04090, section 3.3, has one for each bar).
+
+    So a summary can not spell its bar out, and a small error in it is a small error in the music.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.mean = nn.Linear(config.hidden_size, config.summary_size)
+        self.log_variance = nn.Linear(config.hidden_size, config.summary_size)
+        self.free_bits = config.free_bits
+
+    def forward(self, states: torch.Tensor, sample: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(B, N, D)` to summaries `(B, N, Z)` and their distance from the prior, nats `(B, N)`.
+
+        Args:
+            states: From `BarEncoder`.
+            sample: Draw the summary; else it is the mean.
+        """
+        mean, log_variance = self.mean(states).float(), self.log_variance(states).float().clamp(-8.0, 4.0)
+        each = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)  # (B, N, Z)
+        nats = each.clamp(min=self.free_bits).sum(-1)
+        if sample:
+            mean = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        return mean.to(states.dtype), nats
+
+
+class SummarySlot(nn.Module):
+    """Where summaries enter the layers that predict: a module of its own, so that a hook can put others in."""
+
+    def forward(self, summaries: torch.Tensor, filled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hands through summaries `(B, N, Z)` and which bars see their own, bool `(B, N)`."""
+        return summaries, filled
+
+
+class SummaryExpansion(nn.Module):
+    """`(B, N, Z)` to the width of the layers `(B, N, D)`.
+
+    Without a norm, which would blow up what lies near zero, the middle of the prior.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.summary_size, config.hidden_size)
+        self.fc2 = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, summaries: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self.fc2(nn.functional.gelu(self.fc1(summaries)))
+
+
+@contextmanager
+def injected(slot: SummarySlot, tokens: torch.Tensor, fill: bool = True) -> Iterator[None]:
+    """Puts summaries in the place of the model's own, for the first bars of each row, as long as the block lasts.
+
+    Args:
+        slot: The model's slot.
+        tokens: `(B, n, Z)`; with fewer rows than the batch, each serves as many rows one after the other.
+        fill: The bars see their own; else only later bars see them.
+
+    Raises:
+        ValueError: while running, when the batch is no multiple of the rows.
+    """
+
+    def put(module: Any, inputs: Any, outputs: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        summaries, filled = outputs
+        batch, bars, _ = summaries.shape
+        if batch % tokens.shape[0]:
+            raise ValueError(f"{tokens.shape[0]} rows of summaries were injected, but the batch has {batch} rows")
+        count = min(bars, tokens.shape[1])
+        given = tokens[:, :count].to(summaries).repeat_interleave(batch // tokens.shape[0], dim=0)
+        summaries = torch.cat([given, summaries[:, count:]], dim=1)
+        filled = torch.cat([torch.full_like(filled[:, :count], fill), filled[:, count:]], dim=1)
+        return summaries, filled
+
+    handle = slot.register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+__all__ = ["BarEncoder", "SummaryBottleneck", "SummaryExpansion", "SummarySlot", "injected"]
