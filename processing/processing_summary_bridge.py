@@ -1,0 +1,135 @@
+"""SummaryBridge's processor: words in any language of the text encoder, or a picture in text space, to its inputs."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .errors import InputError
+from .text_encoder import DEFAULT_ENCODER, EncodedTexts, load_text_encoder
+
+#: Characters of a text that are read; an encoder of sentences makes nothing of a whole book.
+MAX_CHARACTERS = 500
+
+
+class SummaryBridgeProcessor(ProcessorMixin):
+    """Turns words into the text encoder's sequence, pooled embedding and mask.
+
+    Args:
+        text_encoder: `use` (packaged, offline), a model folder, a name on the Hub, or `module:name`; see
+            `text_encoder.py`. It has to be the one that the model learnt from.
+        num_tokens: L, places of the sequence.
+        prefix: Put before each text, as some encoders want.
+    """
+
+    def __init__(
+        self, text_encoder: str = DEFAULT_ENCODER, num_tokens: int = 16, prefix: str = "", **kwargs: Any
+    ) -> None:
+        if num_tokens < 1:
+            raise InputError(None, f"num_tokens must be 1 or more, got {num_tokens}")
+        self.text_encoder = text_encoder
+        self.num_tokens = num_tokens
+        self.prefix = prefix
+        super().__init__(**kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What `__call__` gives."""
+        return ["text_embed", "text_pooled", "text_mask"]
+
+    def __call__(
+        self, text: str | Sequence[str] | None = None, return_tensors: str | None = "pt", **kwargs: Any
+    ) -> BatchFeature:
+        """Encodes texts.
+
+        Args:
+            text: One, or a list.
+            return_tensors: As everywhere in transformers.
+            **kwargs: Not used; there for pipelines.
+
+        Returns:
+            `text_embed` float32 `(B, L, T)`, `text_pooled` float32 `(B, T)` and `text_mask` int64 `(B, L)`.
+
+        Raises:
+            InputError: No text, an empty one, or an encoder that can not be loaded.
+        """
+        if text is None:
+            raise InputError(None, "there is no text; say what the music should be like")
+        texts = [text] if isinstance(text, str) else list(text)
+        if not texts:
+            raise InputError(None, "there is no text; say what the music should be like")
+        found = self.encode([self.clean(one) for one in texts])
+        data = {"text_embed": found.embed, "text_pooled": found.pooled, "text_mask": found.mask.astype(np.int64)}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Texts as they are to the encoder's triple; the encoder is loaded at the first call."""
+        encoder = _ENCODERS.get(self._key)
+        if encoder is None:
+            encoder = _ENCODERS[self._key] = load_text_encoder(self.text_encoder, self.num_tokens, self.prefix)
+        return encoder(texts)
+
+    @property
+    def _key(self) -> tuple[str, int, str]:
+        return self.text_encoder, self.num_tokens, self.prefix
+
+    @staticmethod
+    def clean(text: str) -> str:
+        """A text in one line and of a length that can be read.
+
+        Raises:
+            InputError: It is empty, or no text.
+        """
+        if not isinstance(text, str):
+            raise InputError(None, f"a text is needed, got a {type(text).__name__}")
+        shown = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in text)
+        shown = " ".join(shown.split())
+        if not shown:
+            raise InputError(None, "the text is empty; say what the music should be like")
+        if len(shown) > MAX_CHARACTERS:
+            warnings.warn(f"the text has {len(shown)} characters; the first {MAX_CHARACTERS} are read", stacklevel=3)
+            shown = shown[:MAX_CHARACTERS].strip()
+        return shown
+
+    def from_triple(self, embed: Any, pooled: Any, mask: Any, return_tensors: str | None = "pt") -> BatchFeature:
+        """The same inputs from what a StyleEncoder says of a picture.
+
+        Args:
+            embed: `(B, L, T)` or `(L, T)`.
+            pooled: `(B, T)` or `(T,)`.
+            mask: `(B, L)` or `(L,)`, numbers or probabilities; above one half a place is in use.
+            return_tensors: As everywhere in transformers.
+
+        Raises:
+            InputError: Shapes that do not go together, or values that are no finite numbers.
+        """
+        arrays = [_array(x) for x in (embed, pooled, mask)]
+        if arrays[1].ndim == 1:
+            arrays = [x[None] for x in arrays]
+        shapes = [x.shape for x in arrays]
+        batch, width = shapes[1] if len(shapes[1]) == 2 else (-1, -1)
+        if len(shapes[0]) != 3 or shapes[0][::2] != (batch, width) or shapes[2] != shapes[0][:2]:
+            raise InputError(None, f"a triple has the shapes (B, L, T), (B, T) and (B, L), not {shapes}")
+        if not all(np.isfinite(x).all() for x in arrays):
+            raise InputError(None, "the triple holds values that are no finite numbers")
+        values = [arrays[0].astype(np.float32), arrays[1].astype(np.float32), (arrays[2] > 0.5).astype(np.int64)]
+        return BatchFeature(dict(zip(self.model_input_names, values, strict=True)), tensor_type=return_tensors)
+
+
+#: Encoders that are loaded, by their settings: a processor stays small enough to be copied and saved.
+_ENCODERS: dict[tuple[str, int, str], Any] = {}
+
+
+def _array(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().float().cpu().numpy()
+    return np.asarray(value)
+
+
+__all__ = ["MAX_CHARACTERS", "SummaryBridgeProcessor"]
