@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,21 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from ..configuration.configuration_score_vlm import ScoreVLMConfig
 from ..processing.multimodal_utils import check_placeholders, count_image_tokens, place_features
-from .connectors import MLPConnector, running_counts
-from .dense_losses import FLAGS
-from .modeling_score_tower import SLOTS, ScoreTowerModel, ScoreTowerOutput
+from .connectors import MLPConnector
+from .fusion import FusionConnector, Pictures
+from .modeling_score_tower import ScoreTowerModel, ScoreTowerOutput
+from .tower_evidence import dense_evidence, evidence_size
+from .tower_features import (
+    as_photograph,
+    feature_map,
+    feature_width,
+    fit_pictures,
+    pooled_columns,
+    shown_tokens,
+    unread_parameters,
+)
 
 AutoModel.register(ScoreTowerConfig, ScoreTowerModel, exist_ok=True)  # a flat export has no package to do it
-
-COUNT_PERIODS = 8
 
 
 @dataclass
@@ -32,7 +39,8 @@ class ScoreVLMOutput(ModelOutput):
         loss: Language modelling loss, plus the dense loss when dense labels were given.
         logits: `(B, L, vocab)`.
         past_key_values: Cache.
-        image_hidden_states: Projected image features of all pictures in a row, `(sum of columns, D)`.
+        image_hidden_states: Projected image features of all pictures in a row, `(sum of columns, D)`; with
+            cross-attention `(pictures, K, D)`.
         losses: Single losses by name, detached.
     """
 
@@ -43,65 +51,6 @@ class ScoreVLMOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
     image_hidden_states: torch.FloatTensor | None = None
     losses: dict[str, torch.Tensor] | None = None
-
-
-def dense_evidence(logits: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What the dense heads saw, as features of columns: probabilities, and how many beats and bars have passed.
-
-    Args:
-        logits: Fields of `DenseHeads`.
-
-    Returns:
-        `(B, T / 2, E)` float32, one row a column; attributes count only as far as the thing they belong to is there.
-    """
-    frets = logits["frets"].softmax(-1)  # (B, S, T, F)
-    beats = logits["beats"].softmax(-1)  # (B, V, T, 3)
-    note_here, beat_here = 1 - frets[..., :1], 1 - beats[..., :1]
-    start = logits["bar_edges"].sigmoid()  # (B, T, 2)
-    parts = [frets[..., 1:], logits["string_voice"].softmax(-1) * note_here]
-    parts += [logits["note_effects"].sigmoid() * note_here]
-    parts += [beats[..., 1:]]
-    for name in ("durations", "dots", "tuplets", "graces", "beat_effects"):
-        values = logits[name].sigmoid() if name in FLAGS else logits[name].softmax(-1)
-        parts.append(values * beat_here)
-    features = [part.transpose(1, 2).flatten(2) for part in parts]  # each (B, T, ·)
-    features += [
-        start,
-        logits["bar_starts"].sigmoid() * start[..., :1],
-        logits["bar_ends"].sigmoid() * start[..., 1:],
-        logits["tempo_digits"].softmax(-1).flatten(2) * beat_here[:, 0],
-        running_counts(beat_here[:, 0, :, 0], COUNT_PERIODS),
-        running_counts(start[..., 0], COUNT_PERIODS),
-    ]
-    evidence = torch.cat(features, dim=-1)  # (B, T, ·)
-    return evidence.reshape(evidence.shape[0], evidence.shape[1] // SLOTS, -1)  # both slots of a column together
-
-
-def evidence_size(config: ScoreTowerConfig) -> int:
-    """Number of features of `dense_evidence`."""
-    size = {name: len(classes) for name, classes in config.labels.items()}
-    string = size["frets"] + config.max_voices + size["note_effects"]
-    voice = 2 + size["durations"] + 3 + (1 + size["tuplets"]) + (1 + size["graces"]) + size["beat_effects"]
-    column = 2 + size["bar_starts"] + size["bar_ends"] + 30 + 4 * COUNT_PERIODS
-    return SLOTS * (config.max_strings * string + config.max_voices * voice + column)
-
-
-def feature_width(tower: nn.Module) -> int:
-    """Channels of the features that a tower gives; timm's wrapper keeps them out of its configuration."""
-    return tower.timm_model.num_features if hasattr(tower, "timm_model") else tower.config.hidden_size
-
-
-def patch_size(tower: nn.Module) -> tuple[int, int]:
-    """Height and width in pixels of a transformer tower's patches.
-
-    Raises:
-        ValueError: The tower does not say.
-    """
-    wrapped = getattr(tower, "timm_model", None)
-    size = getattr(tower.config if wrapped is None else getattr(wrapped, "patch_embed", None), "patch_size", None)
-    if size is None:
-        raise ValueError(f"a {tower.config.model_type} tower gives a sequence of patches, but no patch_size")
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _sum_losses(
@@ -139,14 +88,22 @@ class ScoreVLMPreTrainedModel(PreTrainedModel):
 
 
 class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin):
-    """Vision tower, projector, causal language model.
+    """Vision tower, connector, causal language model.
 
+    `connector="mlp"`:
     ```
     pixel_values ─tower─▶ columns (B, T, D) + dense evidence ─projector─▶ (sum T, D') ─┐
     input_ids ─embedding─▶ (B, L, D'), features in place of <|image|> ◀────────────────┘ ─▶ language model ─▶ logits
     ```
     The projector sees what the tower's dense heads read, beside its features: early in training the heads are by far
     the better reader. (LLaVA projects features only.)
+
+    `connector="cross_attention"`, the language model frozen:
+    ```
+    pixel_values ─tower─▶ tokens (N, K, D) ─projection─▶ (N, K, D') ───keys, values───┐
+    input_ids ─▶ layers 0 1 2 ─▶ three gated layers that look at the last picture shown ◀┘ ─▶ layers 3 … 7 ─▶ logits
+    ```
+    Without a picture the gated layers are passed by: the answer is the language model's, bit for bit.
     """
 
     def __init__(self, config: ScoreVLMConfig) -> None:
@@ -155,10 +112,19 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         vision: Any = config.vision_config
         text: Any = config.text_config
         self.dense = isinstance(vision, ScoreTowerConfig)
-        width = feature_width(self.vision_tower)
-        inputs = width + evidence_size(vision) if self.dense else width * config.vision_rows
-        self.connector = MLPConnector(inputs, text.hidden_size, config.projector_hidden_act)
+        self.fused = config.connector == "cross_attention"
+        width = feature_width(self.vision_tower, config.vision_feature_layer if self.fused else -1)
+        if self.fused:
+            inputs = width + evidence_size(vision) if self.dense else width
+            heads, places = text.num_attention_heads, config.fusion_layers or []
+            self.connector: nn.Module = FusionConnector(inputs, text.hidden_size, heads, places)
+        else:
+            inputs = width + evidence_size(vision) if self.dense else width * config.vision_rows
+            self.connector = MLPConnector(inputs, text.hidden_size, config.projector_hidden_act)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        if self.fused:
+            self.connector.attach(self.get_decoder().layers)
+            self.requires_grad_(True)
         self.post_init()
         self.generation_config.suppress_tokens = [config.image_token_id]  # pictures are read, never written
 
@@ -181,6 +147,25 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
     def get_decoder(self) -> nn.Module:
         """The language model without its head."""
         return self.language_model.get_decoder()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers does it; loading sets every parameter free, so what is frozen is frozen again."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.fused:
+            model.requires_grad_(True)
+        return loaded
+
+    def requires_grad_(self, requires_grad: bool = True) -> ScoreVLMForConditionalGeneration:
+        """Lets all learn or nothing; with cross-attention never the language model, nor what of the tower is unread."""
+        super().requires_grad_(requires_grad)
+        if self.fused:
+            self.language_model.requires_grad_(False)
+            if not self.dense:
+                for parameter in unread_parameters(self.vision_tower, self.config.vision_feature_layer):
+                    parameter.requires_grad_(False)
+        return self
 
     def read_dense(
         self,
@@ -207,39 +192,46 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             dense: Output of `read_dense`, when it is there already.
 
         Returns:
-            `(sum of columns, D')`.
+            `(sum of columns, D')`; with cross-attention `(B, K, D')`, padding as zeros.
         """
+        if self.fused:
+            return self.connector.project(*self._picture_tokens(pixel_values, widths, dense))
         if self.dense:
-            out = dense or self.read_dense(pixel_values, widths)
-            assert out.dense_logits is not None and out.last_hidden_state is not None
-            evidence = dense_evidence(out.dense_logits).to(out.last_hidden_state.dtype)
-            columns = torch.cat([out.last_hidden_state, evidence], dim=-1)  # (B, T, D + E)
+            columns = self._dense_columns(pixel_values, widths, dense)
         else:
-            columns = self._general_columns(pixel_values)
+            assert pixel_values is not None
+            count = count_image_tokens(pixel_values.shape[-1], self.config.image_column_px)
+            columns = pooled_columns(self.vision_tower, pixel_values, self.dtype, self.config.vision_rows, count)
         features = self.connector(columns)  # (B, T, D')
         if widths is None:
             return features.flatten(0, 1)
         counts = [count_image_tokens(width, self.config.image_column_px) for width in widths.tolist()]
         return torch.cat([row[:count] for row, count in zip(features, counts, strict=True)])
 
-    def _general_columns(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Columns of the feature map of any tower, `(B, T, D * rows)`."""
-        columns = count_image_tokens(pixel_values.shape[-1], self.config.image_column_px)
-        if pixel_values.shape[1] == 1:
-            pixel_values = pixel_values.expand(-1, 3, -1, -1)
-        # Pictures of music are long: a transformer's position table is stretched to them.
-        stretch = "interpolate_pos_encoding" in inspect.signature(self.vision_tower.forward).parameters
-        options = {"interpolate_pos_encoding": True} if stretch else {}
-        hidden = self.vision_tower(pixel_values.to(self.dtype), **options).last_hidden_state
-        if hidden.ndim == 3:  # (B, prefix + h * w, D): a transformer's patches, after its class token
-            high, wide = patch_size(self.vision_tower)
-            grid = pixel_values.shape[-2] // high, pixel_values.shape[-1] // wide
-            hidden = hidden[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
-        elif hidden.shape[1] != feature_width(self.vision_tower):
-            hidden = hidden.permute(0, 3, 1, 2)  # timm's Swin keeps channels last
-        # Rows are pooled to a fixed number, columns to one for each image token; a wide picture stays wide.
-        hidden = nn.functional.adaptive_avg_pool2d(hidden, (self.config.vision_rows, columns))  # (B, D, rows, T)
-        return hidden.flatten(1, 2).transpose(1, 2)
+    def _dense_columns(
+        self, pixel_values: torch.Tensor | None, widths: torch.Tensor | None, dense: ScoreTowerOutput | None
+    ) -> torch.Tensor:
+        """Columns of our own tower with what its dense heads read, `(B, T, D + E)`."""
+        out = dense or self.read_dense(pixel_values, widths)
+        assert out.dense_logits is not None and out.last_hidden_state is not None
+        evidence = dense_evidence(out.dense_logits).to(out.last_hidden_state.dtype)
+        return torch.cat([out.last_hidden_state, evidence], dim=-1)
+
+    def _picture_tokens(
+        self, pixel_values: torch.Tensor | None, widths: torch.Tensor | None, dense: ScoreTowerOutput | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens `(B, K, ·)` for the fusion layers, and which of them show no padding, `(B, K)` bool."""
+        config = self.config
+        if self.dense:
+            found = self._dense_columns(pixel_values, widths, dense)[:, None]  # (B, 1, T, ·): a map of one row
+            return shown_tokens(found, found.shape[2] * config.vision_config.column_px, widths)
+        assert pixel_values is not None
+        if config.picture_size is not None:
+            pixel_values, widths = fit_pictures(pixel_values, widths, config.picture_size)
+        channels = getattr(config.vision_config, "num_channels", 3)
+        pixels = as_photograph(pixel_values, channels, config.picture_mean, config.picture_std).to(self.dtype)
+        found = feature_map(self.vision_tower, pixels, config.vision_feature_layer)  # (B, D, h, w)
+        return shown_tokens(found.permute(0, 2, 3, 1), pixel_values.shape[-1], widths)
 
     @can_return_tuple
     def forward(
@@ -254,17 +246,20 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         labels: torch.LongTensor | None = None,
         dense_labels: dict[str, torch.Tensor] | None = None,
         image_features: torch.Tensor | None = None,
+        pictures: Pictures | None = None,
         **kwargs: Any,
     ) -> ScoreVLMOutput:
         """One pass.
 
         Args:
-            input_ids: `(B, L)`, with `<|image|>` once for each column of each picture.
+            input_ids: `(B, L)`, with `<|image|>` once for each column of each picture (cross-attention: once for each
+                picture).
             pixel_values: `(pictures, 1, H, W)` in [0, 1], 1 = ink.
             widths: `(pictures,)` widths in pixels before padding.
             labels: `(B, L)`, -100 where nothing is learnt.
             dense_labels: Also adds the tower's dense loss; see `dense_losses`.
             image_features: Output of `get_image_features`, in place of `pixel_values`.
+            pictures: Cross-attention: what was looked at before, in place of both.
 
         Raises:
             ValueError: Neither or both of `input_ids` and `inputs_embeds`, or image tokens that do not match the
@@ -276,10 +271,12 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             inputs_embeds = self.get_input_embeddings()(input_ids)
         dense = None
         if pixel_values is not None and image_features is None:
-            if self.dense:
-                dense = self.read_dense(pixel_values, widths, dense_labels)
+            dense = self.read_dense(pixel_values, widths, dense_labels) if self.dense else None
             image_features = self.get_image_features(pixel_values, widths, dense)
-        if image_features is not None:
+        if self.fused:
+            pictures = pictures or self._pictures(input_ids, image_features)
+            kwargs |= {} if pictures is None else {"pictures": pictures}
+        elif image_features is not None:
             inputs_embeds = self._place(input_ids, inputs_embeds, image_features)
         out = self.language_model(
             inputs_embeds=inputs_embeds,
@@ -291,15 +288,8 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             **kwargs,
         )
         loss, losses = _sum_losses(out.loss, dense)
-        return ScoreVLMOutput(
-            loss=loss,
-            logits=out.logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            image_hidden_states=image_features,
-            losses=losses,
-        )
+        parts = {name: out.get(name) for name in ("logits", "past_key_values", "hidden_states", "attentions")}
+        return ScoreVLMOutput(loss=loss, losses=losses, image_hidden_states=image_features, **parts)
 
     def _place(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor, features: torch.Tensor
@@ -308,17 +298,39 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
             raise ValueError("pictures need input_ids: the <|image|> tokens tell where they go")
         return place_features(input_ids, inputs_embeds, features, self.config.image_token_id)
 
+    def _pictures(self, input_ids: torch.Tensor | None, features: torch.Tensor | None) -> Pictures | None:
+        """What the fusion layers look at; `None` where there is no picture."""
+        if self.training and any(p.requires_grad for p in self.language_model.parameters()):
+            raise ValueError("the language model under connector='cross_attention' is frozen; let the connector learn")
+        if features is None:
+            return None
+        if input_ids is None:
+            raise ValueError("pictures need input_ids: the <|image|> tokens tell where they go")
+        shown = (input_ids == self.config.image_token_id).long()  # (B, L)
+        return self.connector.look(features, shown.sum(-1)).at(shown.cumsum(-1) - 1)
+
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
         pixel_values: torch.Tensor | None = None,
         widths: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
+        picture_states: torch.Tensor | None = None,
+        picture_mask: torch.Tensor | None = None,
         is_first_iteration: bool = False,
         **kwargs: Any,
     ) -> dict:
-        """Adds the pictures to the first step; with a cache they are in it afterwards."""
+        """Adds the pictures to the first step; with a cache they are in it afterwards.
+
+        Fusion layers look at every step, at keys and values that were made once.
+        """
         inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if self.fused:
+            if picture_states is not None and picture_mask is not None:
+                index = (input_ids == self.config.image_token_id).long().cumsum(-1) - 1
+                index = index[:, -inputs["input_ids"].shape[1] :]
+                inputs["pictures"] = Pictures(picture_states, picture_mask, index)
+            return inputs
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs |= {"pixel_values": pixel_values, "widths": widths, "image_features": image_features}
         return inputs
@@ -336,6 +348,11 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         """
         pictures, widths = model_kwargs.pop("pixel_values", None), model_kwargs.pop("widths", None)
         features = model_kwargs.pop("image_features", None)
+        if self.fused and input_ids is not None and (pictures is not None or features is not None):
+            features = self.get_image_features(pictures, widths) if features is None else features
+            looked = self.connector.look(features, (input_ids == self.config.image_token_id).sum(-1))
+            model_kwargs |= {"picture_states": looked.states, "picture_mask": looked.mask}  # repeated row by row
+            return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
         if expand_size == 1 or input_ids is None or (pictures is None and features is None):
             model_kwargs |= {"pixel_values": pictures, "widths": widths, "image_features": features}
             return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
@@ -350,4 +367,10 @@ class ScoreVLMForConditionalGeneration(ScoreVLMPreTrainedModel, GenerationMixin)
         return ids, expanded | {"image_features": torch.cat(copies)}
 
 
-__all__ = ["ScoreVLMForConditionalGeneration", "ScoreVLMOutput", "ScoreVLMPreTrainedModel", "dense_evidence"]
+__all__ = [
+    "ScoreVLMForConditionalGeneration",
+    "ScoreVLMOutput",
+    "ScoreVLMPreTrainedModel",
+    "dense_evidence",
+    "evidence_size",
+]

@@ -7,6 +7,9 @@
     accelerate launch train score_vlm --stage projector --packed PACKED --tower RUN/tower/best --lm RUN/lm/best ...
     accelerate launch train score_vlm --stage instruct --packed PACKED --model RUN/projector/best ...
 
+    accelerate launch train score_vlm --stage instruct --packed PACKED --connector cross_attention --vision small \\
+        --lm RUN/lm/best ...      # gated cross-attention on a frozen language model of `train alphatex_lm`
+
 *tower*: dense labels. *lm*: alphaTex as text. *projector*: tower and language model frozen. *instruct*: projector, and
 the language model by LoRA or whole; the tower too when asked. `--smoke` runs 4 steps of a tiny model on systems made
 up on the spot, to see that everything fits together.
@@ -47,6 +50,8 @@ class ScoreVLMArguments:
     model: str = option("", "model folder of a ScoreVLM to go on from")
     train_tower: bool = option(False, "stage instruct: the tower learns too, from text and dense labels")
     lora_rank: int = option(0, "stage instruct: rank of LoRA on the language model; 0: all its weights learn")
+    connector: str = option("mlp", "how a new ScoreVLM sees", choices=("mlp", "cross_attention"))
+    vision: str = option("", "cross_attention: a tower by name, such as small, clip, timm/NAME; in place of --tower")
     hidden_size: int = option(192, "width of a new language model")
     num_layers: int = option(4, "layers of a new language model")
     smoke: bool = option(False, "4 steps of a tiny model on made-up systems")
@@ -161,6 +166,7 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from ..configuration.configuration_score_vlm import ScoreVLMConfig
+    from ..configuration.score_vlm_towers import WHOLE_PICTURE_PX
     from ..modeling.modeling_score_tower import ScoreTowerModel
     from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
     from ..processing.image_processing_score import ScoreImageProcessor
@@ -174,6 +180,8 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
             model.vision_tower.config._name_or_path = ""
             model.config.vision_config = model.vision_tower.config
         return model, ScoreVLMProcessor.from_pretrained(args.model)
+    if args.connector == "cross_attention" and args.vision:
+        return build_fused(args)
     if not args.tower:
         raise InputError(None, "say which tower to build on: --tower FOLDER (of stage tower), or --model FOLDER")
     tokenizer = AlphaTexTokenizer()
@@ -182,14 +190,66 @@ def build_model(args: ScoreVLMArguments) -> tuple[Any, Any]:
     for part in (tower.config, language):
         part._name_or_path = ""  # a folder of this machine says nothing to others
     image_token = tokenizer.convert_tokens_to_ids("<|image|>")
-    config = ScoreVLMConfig(vision_config=tower.config, text_config=language, image_token_id=image_token)
+    config = ScoreVLMConfig(
+        vision_config=tower.config, text_config=language, image_token_id=image_token, connector=args.connector
+    )
     model = ScoreVLMForConditionalGeneration(config)
     model.vision_tower.load_state_dict(tower.state_dict())
     if args.lm:
         model.language_model.load_state_dict(AutoModelForCausalLM.from_pretrained(args.lm).state_dict())
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, ScoreVLMProcessor(ScoreImageProcessor(), tokenizer)
+    column_px = WHOLE_PICTURE_PX if model.fused else config.image_column_px
+    return model, ScoreVLMProcessor(ScoreImageProcessor(), tokenizer, image_column_px=column_px)
+
+
+def build_fused(args: ScoreVLMArguments) -> tuple[Any, Any]:
+    """ScoreVLM with cross-attention to a tower by name, new but for a trained language model, and its processor."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ..configuration.configuration_score_vlm import ScoreVLMConfig
+    from ..configuration.score_vlm_towers import WHOLE_PICTURE_PX, tower_options
+    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
+    from ..processing.image_processing_score import ScoreImageProcessor
+    from ..processing.processing_score_vlm import ScoreVLMProcessor
+    from ..processing.tokenization_alphatex import AlphaTexTokenizer
+
+    if not args.lm:
+        raise InputError(None, "the language model under cross_attention is frozen; name a trained one: --lm FOLDER")
+    try:
+        vision = tower_options(args.vision)
+    except (OSError, ValueError) as error:
+        raise InputError(args.vision, f"no such tower ({str(error).splitlines()[0]})") from error
+    tokenizer = AlphaTexTokenizer()
+    language = AutoConfig.from_pretrained(args.lm)
+    language._name_or_path = ""  # a folder of this machine says nothing to others
+    image_token = tokenizer.convert_tokens_to_ids("<|image|>")
+    config = ScoreVLMConfig(connector="cross_attention", text_config=language, image_token_id=image_token, **vision)
+    model = ScoreVLMForConditionalGeneration(config)
+    model.language_model.load_state_dict(AutoModelForCausalLM.from_pretrained(args.lm).state_dict())
+    load_tower_weights(model.vision_tower, args.vision)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, ScoreVLMProcessor(ScoreImageProcessor(), tokenizer, image_column_px=WHOLE_PICTURE_PX)
+
+
+def load_tower_weights(tower: Any, name: str) -> None:
+    """Weights of a tower that others trained; small ViTs of our own begin from nothing.
+
+    Raises:
+        InputError: They can not be fetched.
+    """
+    from transformers import AutoModel
+
+    from ..configuration.score_vlm_towers import PRETRAINED, TOWERS
+
+    if name in TOWERS and name not in PRETRAINED:
+        return
+    try:
+        trained = AutoModel.from_pretrained(PRETRAINED.get(name, name))
+    except OSError as error:
+        raise InputError(name, f"its weights can not be fetched ({str(error).splitlines()[0]})") from error
+    tower.load_state_dict(getattr(trained, "vision_model", trained).state_dict())
 
 
 def run_reader(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
@@ -201,7 +261,11 @@ def run_reader(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     model, processor = build_model(args)
     model.requires_grad_(False)
     model.connector.requires_grad_(True)
-    if args.stage == "instruct":
+    if model.fused:  # the language model never learns; a general tower always does
+        model.vision_tower.requires_grad_(False)
+        if args.train_tower or not model.dense:
+            model.requires_grad_(True)
+    elif args.stage == "instruct":
         if args.lora_rank:
             add_lora(model, args.lora_rank)
         else:
@@ -209,7 +273,7 @@ def run_reader(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
         model.vision_tower.requires_grad_(args.train_tower)
     systems = PackedSystems(args.packed)
     validation = PackedSystems(args.packed_validation) if args.packed_validation else None
-    collate = ReaderCollate(systems.space, processor, augment=True, dense=args.train_tower)
+    collate = ReaderCollate(systems.space, processor, augment=True, dense=args.train_tower and model.dense)
     evaluate = None
     if validation is not None:
         plain = ReaderCollate(systems.space, processor, augment=False, dense=False)
