@@ -32,7 +32,9 @@ class StyleEncoderConfig(PreTrainedConfig):
         ignore_targets: Targets that are not learnt, of `embed`, `pooled`, `mask`; given ones are passed over.
         loss_weights: Weights of the parts of the loss, of `embed`, `pooled`, `mask`, `style`, `match`; a part that is
             not named keeps its default.
-        temperature: Of the contrastive parts.
+        temperature: Of the contrastive part over styles, and over the texts of a batch.
+        match_temperature: Of the contrastive part over a table of names.
+        text_encoder: The text encoder whose output is learnt, as `processing.text_encoder` names it, where it is known.
         style_names: What the style labels stand for, where it is known.
         initializer_range: Standard deviation of new matrices.
     """
@@ -51,6 +53,8 @@ class StyleEncoderConfig(PreTrainedConfig):
     ignore_targets: list[str] | tuple[str, ...] = ()
     loss_weights: dict[str, float | int] = field(default_factory=dict)
     temperature: float = 0.1
+    match_temperature: float = 0.05
+    text_encoder: str = ""
     style_names: list[str] | tuple[str, ...] = ()
     initializer_range: float = 0.02
 
@@ -74,8 +78,9 @@ class StyleEncoderConfig(PreTrainedConfig):
         negative = {name: weight for name, weight in self.loss_weights.items() if weight < 0}
         if negative:
             raise ValueError(f"loss_weights must not be negative, got {negative}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        for name in ("temperature", "match_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if "pretrained" in self.model_args:
             raise ValueError("model_args holds 'pretrained', but weights of a checkpoint come from the checkpoint")
         self.loss_weights = {**LOSS_WEIGHTS, **self.loss_weights}

@@ -2,10 +2,14 @@
 
     python -m intermezzo.datasets_scripts.build_style_pairs --out pairs --source data
     python -m intermezzo.datasets_scripts.build_style_pairs --out pairs --source data --ignore-targets pooled,mask
+    python -m intermezzo.datasets_scripts.build_style_pairs --make-targets data --encoder use
     python -m intermezzo.datasets_scripts.build_style_pairs --make-targets data --encoder intfloat/multilingual-e5-small
     python -m intermezzo.datasets_scripts.build_style_pairs --out hands --engravings 500
-    npm install --prefix icons @iconify-json/ph @iconify-json/noto @iconify-json/twemoji emojibase-data
-    python -m intermezzo.datasets_scripts.build_style_pairs --out grid --icons icons --encoder MODULE:NAME
+    npm install --prefix icons @iconify-json/{ph,solar,icon-park,icon-park-outline,icon-park-solid,icon-park-twotone} \
+        @iconify-json/{tabler,mdi,game-icons,noto,noto-v1,twemoji,emojione,streamline-emojis} \
+        @iconify-json/{fluent-emoji-flat,fluent-emoji-high-contrast} @icon-park/svg emojibase-data
+    python -m intermezzo.datasets_scripts.build_style_pairs --out grid --icons icons --engravings 150 --encoder use \
+        --num-tokens 8 --per-style 3000 --without solar-outline --test 0.15 --validation 0.04
 
 Three sources can be mixed:
 
@@ -33,10 +37,11 @@ from typing import Any
 
 from ..configuration.configuration_style_encoder import TARGETS
 from ..processing.errors import InputError
+from ..processing.text_encoder import DEFAULT_ENCODER, TextEncoder, load_text_encoder
 from .build_score_tab import _check_settings, _write_failures
 from .style_shards import finish_shard
 from .style_sources import LICENCES, EngravingSource, FolderSource, IconSource, StyleJob
-from .style_targets import TextEncoder, load_text_encoder, make_targets
+from .style_targets import make_targets
 
 FORMAT = 1  # raise when the rows of the same arguments change
 SPLITS = ("train", "validation", "test", "test_style")
@@ -202,11 +207,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--engravings", type=int, default=0, metavar="N", help="systems that every hand draws")
     parser.add_argument("--icons", default="", metavar="FOLDER", help="folder of npm with @iconify-json sets")
     parser.add_argument("--per-style", type=int, default=0, metavar="N", help="icons of each style at most; 0: all")
+    parser.add_argument("--without", default="", metavar="A,B", help="styles of icons that are left out")
+    parser.add_argument("--side-px", type=int, default=128, metavar="PX", help="longer side of icons (default 128)")
     parser.add_argument("--licence", action="append", default=[], metavar="SPDX", help="also allow sets under it")
     parser.add_argument("--make-targets", default="", metavar="FOLDER", help="only write .pt files beside its pictures")
-    parser.add_argument(
-        "--encoder", default="", metavar="NAME", help="text encoder: model folder, name, or module:name"
-    )
+    encoders = f"text encoder: {DEFAULT_ENCODER} (packaged), model folder or name, or module:name"
+    parser.add_argument("--encoder", default="", metavar="NAME", help=encoders)
     parser.add_argument("--prefix", default="", help="text before each caption, such as 'query: ' for E5")
     parser.add_argument("--num-tokens", type=int, default=16, metavar="L", help="places of the sequence (default 16)")
     parser.add_argument("--overwrite", action="store_true", help="--make-targets: also where files are there already")
@@ -248,12 +254,14 @@ def _build(a: argparse.Namespace) -> int:
     sources: list[Any] = [FolderSource(folder) for folder in a.source]
     sources += [EngravingSource(a.engravings, a.seed)] if a.engravings else []
     licences = (*LICENCES, *a.licence)
-    sources += [IconSource(a.icons, per_style=a.per_style, licences=licences)] if a.icons else []
+    without = _names(a.without)
+    sources += [IconSource(a.icons, a.side_px, a.per_style, licences, without)] if a.icons else []
     if not a.out or not sources:
         raise InputError(None, "give --out FOLDER and a source: --source FOLDER, --engravings N or --icons FOLDER")
     encoder = load_text_encoder(a.encoder, a.num_tokens, a.prefix) if a.encoder else None
     settings = {"sources": a.source, "engravings": a.engravings, "icons": a.icons, "per_style": a.per_style}
     settings |= {"encoder": a.encoder, "prefix": a.prefix, "num_tokens": a.num_tokens, "seed": a.seed}
+    settings |= {"without": without, "side_px": a.side_px, "licences": list(licences)}
     held_out = None if a.held_out_styles is None else _names(a.held_out_styles)
     report = build(
         a.out, sources, encoder, _names(a.ignore_targets), held_out, a.test, a.validation, settings=settings,

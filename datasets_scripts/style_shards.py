@@ -9,8 +9,8 @@ from typing import Any
 
 from ..configuration.configuration_style_encoder import TARGETS
 from ..processing.errors import InputError
+from ..processing.text_encoder import TextEncoder
 from .style_sources import StyleJob
-from .style_targets import TextEncoder
 
 
 def features() -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -139,25 +140,33 @@ class IconSource:
 
     Install the sets that are wanted with npm and name the folder:
 
-        npm install --prefix icons @iconify-json/ph @iconify-json/tabler @iconify-json/noto emojibase-data
+        npm install --prefix icons @iconify-json/ph @iconify-json/noto emojibase-data @icon-park/svg
 
-    A set whose `metadata.json` names suffixes (Phosphor's weights) gives one style for each. With `emojibase-data`
-    beside the sets, what has an emoji's English name also gets its Chinese one.
+    A set whose `metadata.json` names suffixes (Phosphor's weights) gives one style for each, and so does one of which
+    many names end in `-outline`, `-filled` and the like. Chinese names come from `emojibase-data` and `@icon-park/svg`
+    beside the sets, for whatever has the same English name. Flags of countries are left out: nothing in a flag tells
+    the name of a country that was never seen.
 
     Args:
         folder: The folder, or its `node_modules`.
         side_px: Longer side of the pictures.
         per_style: Pictures of each style at most; all styles take the same contents first. 0: all.
         licences: SPDX names of licences that are allowed.
+        without: Styles that are left out, such as one that nobody could tell from another.
     """
 
     def __init__(
-        self, folder: str | Path, side_px: int = 128, per_style: int = 0, licences: Sequence[str] = LICENCES
+        self,
+        folder: str | Path,
+        side_px: int = 128,
+        per_style: int = 0,
+        licences: Sequence[str] = LICENCES,
+        without: Sequence[str] = (),
     ) -> None:
         folder = Path(folder)
         self.modules = folder / "node_modules" if (folder / "node_modules").is_dir() else folder
-        self.side_px, self.per_style, self.allowed = side_px, per_style, tuple(licences)
-        self.held_out: tuple[str, ...] = ("ph-thin", "ph-fill", "fluent-emoji-flat")
+        self.side_px, self.per_style, self.allowed, self.without = side_px, per_style, tuple(licences), tuple(without)
+        self.held_out: tuple[str, ...] = HELD_OUT_ICONS
         self.licences: dict[str, str] = {}
 
     def jobs(self) -> tuple[list[StyleJob], list[list[str]]]:
@@ -171,7 +180,7 @@ class IconSource:
             raise InputError(
                 self.modules, "holds no icon set; run npm install --prefix FOLDER @iconify-json/NAME and give FOLDER"
             )
-        chinese = _chinese_names(self.modules / "emojibase-data")
+        chinese = chinese_names(self.modules)
         jobs: list[StyleJob] = []
         failures: list[list[str]] = []
         for path in sets:
@@ -189,19 +198,20 @@ class IconSource:
             raise InputError(None, f"its licence is {spdx}; allow it with --licence {spdx}, or remove the set")
         author = info.get("author", {}).get("name", "unknown")
         self.licences[prefix] = f"{info.get('name', prefix)} by {author}, {spdx} ({licence.get('url', '')})"
-        metadata = path.with_name("metadata.json")
-        suffixes = sorted((_json(metadata).get("suffixes") or {}) if metadata.is_file() else {}, key=len, reverse=True)
+        suffixes = _suffixes(path.with_name("metadata.json"), list(data["icons"]), bool(info.get("palette")))
         found: dict[str, list[StyleJob]] = {}
         for name, icon in sorted(data["icons"].items()):
-            if "skin-tone" in name or icon.get("hidden"):
+            if icon.get("hidden") or name.startswith("flag-") or _of_skin_tone(name, data["icons"]):
                 continue
             suffix = next((s for s in suffixes if s and name.endswith(f"-{s}")), "")
             style = f"{prefix}-{suffix or 'regular'}" if suffixes else prefix
-            words = name.removesuffix(f"-{suffix}" if suffix else "").replace("-", " ")
+            if style in self.without:
+                continue
+            words = plain_name(name.removesuffix(f"-{suffix}" if suffix else ""))
             job = StyleJob(style, words, name, prefix, _svg(data, icon), words, chinese.get(words))
             found.setdefault(style, []).append(job)
         for style, own in found.items() if self.per_style else ():
-            found[style] = sorted(own, key=lambda job: _order(job.content))[: self.per_style]
+            found[style] = sorted(own, key=lambda job: (_order(job.content), job.name))[: self.per_style]
         return [job for own in found.values() for job in own]
 
     def draw(self, jobs: Sequence[StyleJob], pool: Any) -> Iterator[bytes | str]:
@@ -210,6 +220,35 @@ class IconSource:
 
         for result in pool.map_draw_svg([job.payload for job in jobs], self.side_px):
             yield str(result) if isinstance(result, RenderError) else result
+
+
+#: Styles that icons are not trained on: two weights of one set, one theme each of two others, two sets of emoji.
+HELD_OUT_ICONS = ("ph-thin", "ph-fill", "solar-broken", "icon-park-twotone", "fluent-emoji-flat", "emojione")
+_ENDINGS = ("outline", "filled", "solid", "fill")
+_NUMBERS = {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
+
+
+def plain_name(name: str) -> str:
+    """An icon's or an emoji's name as words: lower case, no signs, and no number that only tells variants apart."""
+    words = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("\u2019", "").replace("'", "")).split()
+    while len(words) > 1 and (words[-1] in _NUMBERS or words[-1].isdigit()) and words[-2] not in {"number", "keycap"}:
+        words.pop()
+    return " ".join(words)
+
+
+def _of_skin_tone(name: str, names: Container[str]) -> bool:
+    """One of five that differ in the colour of the skin alone, of which the plain one is kept."""
+    base = re.sub(r"-(light|medium-light|medium|medium-dark|dark)$", "", name)
+    return "skin-tone" in name or (base != name and f"{base}-medium-dark" in names)
+
+
+def _suffixes(metadata: Path, names: list[str], colourful: bool) -> list[str]:
+    """Endings of names that stand for a style, longest first; with "" among them."""
+    suffixes = list((_json(metadata).get("suffixes") or {}) if metadata.is_file() else {})
+    if not suffixes and not colourful:  # a tenth of the names: else it is a word of the content
+        share = {end: sum(name.endswith(f"-{end}") for name in names) / len(names) for end in _ENDINGS}
+        suffixes = [end for end in _ENDINGS if share[end] >= 0.1]
+    return sorted(suffixes, key=len, reverse=True)
 
 
 def _order(content: str) -> bytes:
@@ -237,14 +276,30 @@ def _svg(data: dict[str, Any], icon: dict[str, Any]) -> str:
 _BOX = (("left", 0), ("top", 0), ("width", 16), ("height", 16))
 
 
-def _chinese_names(folder: Path) -> dict[str, str]:
-    """Chinese names of emoji by their English ones."""
-    paths = folder / "en" / "data.json", folder / "zh" / "data.json"
-    if not all(path.is_file() for path in paths):
-        return {}
-    english, chinese = ({item["hexcode"]: item["label"] for item in _json(path)} for path in paths)
-    plain = {code: label.lower().replace("-", " ").replace(":", "") for code, label in english.items()}
-    return {label: chinese[code] for code, label in plain.items() if chinese.get(code)}
+def chinese_names(modules: Path) -> dict[str, str]:
+    """Chinese names by English ones: of emoji (CLDR's, in `emojibase-data`), then of IconPark's own icons."""
+    found: dict[str, str] = {}
+    paths = [modules / "emojibase-data" / language / "data.json" for language in ("en", "zh")]
+    if all(path.is_file() for path in paths):
+        english, chinese = ({item["hexcode"]: item["label"] for item in _json(path)} for path in paths)
+        for code, label in english.items():
+            if chinese.get(code):
+                found.setdefault(plain_name(label), chinese[code])
+    park = modules / "@icon-park" / "svg" / "icons.json"
+    for item in _json(park) if park.is_file() else ():
+        if re.search(r"[\u4e00-\u9fff]", item.get("title", "")):
+            found.setdefault(plain_name(item["name"]), re.sub(r"[\s\d]+$", "", item["title"]))
+    return found
 
 
-__all__ = ["LICENCES", "EngravingSource", "FolderSource", "IconSource", "StyleJob", "hands"]
+__all__ = [
+    "HELD_OUT_ICONS",
+    "LICENCES",
+    "EngravingSource",
+    "FolderSource",
+    "IconSource",
+    "StyleJob",
+    "chinese_names",
+    "hands",
+    "plain_name",
+]

@@ -1,20 +1,10 @@
-"""Texts as targets for pictures: any text encoder to a sequence embedding, a pooled embedding and a mask.
-
-Encoders by what `--encoder` says:
-
-* a model folder or the Hub's name of a model that `AutoModel` and `AutoTokenizer` load: last hidden state, its mean
-  over the mask, and the mask;
-* `module:name`: a function, or a class made without arguments, that takes a list of texts and gives either vectors
-  `(N, D)` (a sentence encoder: for the sequence each word is then encoded by itself), or the triple `(N, L, D)`,
-  `(N, D)`, `(N, L)`.
-"""
+"""Folders of pictures as users have them, and the `.pt` targets beside them that any text encoder can make."""
 
 from __future__ import annotations
 
 import csv
-import importlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,121 +14,10 @@ import numpy as np
 from ..configuration.configuration_style_encoder import TARGETS
 from ..processing.errors import InputError
 from ..processing.picture_files import PICTURE_SUFFIXES
+from ..processing.text_encoder import TextEncoder, load_text_encoder
 
-#: A word, or a single Chinese or Japanese character, which stands for one.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 _PICTURE_MARK = re.compile(r"_(img|image)$")
 CAPTION_TABLE = "captions.csv"
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """What a text encoder says of N texts: `embed` `(N, L, D)`, `pooled` `(N, D)` float32, `mask` `(N, L)` int8."""
-
-    embed: np.ndarray
-    pooled: np.ndarray
-    mask: np.ndarray
-
-    def row(self, index: int) -> dict[str, np.ndarray]:
-        """The targets of one text by name."""
-        return {name: getattr(self, name)[index] for name in TARGETS}
-
-
-TextEncoder = Callable[[Sequence[str]], EncodedTexts]
-
-
-def load_text_encoder(spec: str, num_tokens: int = 16, prefix: str = "") -> TextEncoder:
-    """An encoder by what `--encoder` says; see the module's text.
-
-    Args:
-        spec: Model folder, name on the Hub, or `module:name`.
-        num_tokens: L; longer texts are cut, shorter ones padded.
-        prefix: Put before each text, as some encoders want (`"query: "` for E5).
-
-    Raises:
-        InputError: No such encoder.
-    """
-    module, colon, name = spec.partition(":")
-    if colon and not Path(spec).exists() and re.fullmatch(r"[A-Za-z_][\w.]*", module):
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise InputError(None, f"encoder {spec!r} can not be imported ({error}); install its package") from error
-        encode = found() if isinstance(found, type) else found
-        encode = encode if callable(encode) else encode.encode
-        return _CallableEncoder(spec, encode, num_tokens, prefix)
-    return _HubEncoder(spec, num_tokens, prefix)
-
-
-class _HubEncoder:
-    def __init__(self, name: str, num_tokens: int, prefix: str) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            self.model = AutoModel.from_pretrained(name).eval()
-        except Exception as error:  # missing folder, no network, another kind of model: all end here
-            told = " ".join(str(error).split())[:160]
-            raise InputError(name, f"is no text encoder that transformers can load ({told})") from error
-        self.num_tokens, self.prefix = num_tokens, prefix
-
-    def __call__(self, texts: Sequence[str]) -> EncodedTexts:
-        import torch
-
-        options = {"max_length": self.num_tokens, "padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        inputs = self.tokenizer([self.prefix + text for text in texts], **options)
-        with torch.no_grad():
-            hidden = self.model(**inputs).last_hidden_state.float()  # (N, L, D)
-        mask = inputs["attention_mask"]  # (N, L)
-        pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-        return EncodedTexts((hidden * mask[..., None]).numpy(), pooled.numpy(), mask.to(torch.int8).numpy())
-
-
-class _CallableEncoder:
-    """A function of a package; its vectors of words are kept, for names share them."""
-
-    def __init__(self, name: str, encode: Callable[[list[str]], Any], num_tokens: int, prefix: str) -> None:
-        self.name, self.encode, self.num_tokens, self.prefix = name, encode, num_tokens, prefix
-        self.words: dict[str, np.ndarray] = {}
-
-    def __call__(self, texts: Sequence[str]) -> EncodedTexts:
-        found = self.encode([self.prefix + text for text in texts])
-        if isinstance(found, tuple):
-            embed, pooled, mask = (np.asarray(part, dtype=np.float32) for part in found)
-            return EncodedTexts(*_fitted(embed, mask, self.num_tokens, pooled))
-        pooled = self._vectors(found, len(texts))  # (N, D)
-        spelt = [_WORD.findall(text)[: self.num_tokens] or [text] for text in texts]
-        new = sorted({word for words in spelt for word in words} - self.words.keys())
-        if new:
-            vectors = self._vectors(self.encode([self.prefix + word for word in new]), len(new))
-            self.words |= dict(zip(new, vectors, strict=True))
-        embed = np.zeros((len(texts), self.num_tokens, pooled.shape[1]), np.float32)
-        mask = np.zeros(embed.shape[:2], np.int8)
-        for row, words in enumerate(spelt):
-            embed[row, : len(words)] = [self.words[word] for word in words]
-            mask[row, : len(words)] = 1
-        return EncodedTexts(embed, pooled, mask)
-
-    def _vectors(self, found: Any, count: int) -> np.ndarray:
-        vectors = np.asarray(found.detach().cpu() if hasattr(found, "detach") else found, dtype=np.float32)
-        if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
-            raise InputError(
-                None, f"encoder {self.name!r} made {vectors.shape} of {count} texts; expected ({count}, D)"
-            )
-        return vectors
-
-
-def _fitted(
-    embed: np.ndarray, mask: np.ndarray, length: int, pooled: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut or padded with zeros to `length` places."""
-    embed, mask = embed[:, :length], mask[:, :length]
-    lack = length - embed.shape[1]
-    embed = np.pad(embed, ((0, 0), (0, lack), (0, 0)))
-    return embed, pooled, np.pad(mask, ((0, 0), (0, lack))).astype(np.int8)
-
-
-# --- Folders as users have them
 
 
 @dataclass(frozen=True)
@@ -257,11 +136,8 @@ def make_targets(
 
 
 __all__ = [
-    "EncodedTexts",
     "StylePicture",
-    "TextEncoder",
     "find_style_pictures",
-    "load_text_encoder",
     "make_targets",
     "target_path",
 ]

@@ -22,7 +22,14 @@ from .style_backbone import (
     merge_lora,
     read_features,
 )
-from .style_losses import contrastive_match, mask_loss, masked_cosine, masked_regression, supervised_contrastive
+from .style_losses import (
+    contrastive_match,
+    mask_loss,
+    masked_cosine,
+    masked_regression,
+    name_match,
+    supervised_contrastive,
+)
 
 
 @dataclass
@@ -96,15 +103,21 @@ class StyleStatistics(nn.Module):
         self.hidden = nn.Linear(2 * sum(channels), hidden_size)
         self.out = nn.Linear(hidden_size, style_size)
 
-    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Maps `(B, C', h', w')` to `(B, S)` of length 1."""
+    @staticmethod
+    def measure(maps: list[torch.Tensor]) -> torch.Tensor:
+        """Maps `(B, C', h', w')` to their means and spreads, float32 `(B, 2ΣC')`."""
         found = []
-        for norm, values in zip(self.norms, maps, strict=True):
+        for values in maps:
             variance, mean = torch.var_mean(values.float(), dim=(2, 3), correction=0)  # (B, C')
             # The root of 0 has no gradient: a map of 1×1 or of one colour has no spread.
-            both = torch.cat([mean, (variance + 1e-5).sqrt()], dim=-1)
-            found.append(norm(both.to(norm.weight.dtype)))
-        return F.normalize(self.out(F.gelu(self.hidden(torch.cat(found, dim=-1)))).float(), dim=-1)
+            found += [mean, (variance + 1e-5).sqrt()]
+        return torch.cat(found, dim=-1)
+
+    def forward(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Means and spreads `(B, 2ΣC')` to `(B, S)` of length 1."""
+        parts = statistics.split([norm.normalized_shape[0] for norm in self.norms], dim=-1)  # type: ignore[misc, index]
+        normed = [norm(part.to(norm.weight.dtype)) for norm, part in zip(self.norms, parts, strict=True)]
+        return F.normalize(self.out(F.gelu(self.hidden(torch.cat(normed, dim=-1)))).float(), dim=-1)
 
 
 class StyleEncoderPreTrainedModel(PreTrainedModel):
@@ -234,15 +247,38 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
             return merged.save_pretrained(save_directory, *args, **kwargs)
         return super().save_pretrained(save_directory, *args, **kwargs)
 
+    def look(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+        """What the backbone sees in pictures `(B, 3, H, W)`, before any head.
+
+        Returns:
+            Tokens `(B, h·w, C)`, the statistics of its maps float32 `(B, 2ΣC')`, and the grid `(h, w)`.
+        """
+        tokens, grid, maps = read_features(self.backbone, pixel_values, self.map_indices)
+        return tokens, self.style_head.measure(maps), grid
+
+    def _features(
+        self, pixel_values: torch.Tensor | None, tokens: torch.Tensor | None, statistics: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
+        """What the backbone sees, or saw before."""
+        if tokens is not None and statistics is not None:
+            return tokens, statistics, (1, tokens.shape[1])
+        if pixel_values is None:
+            raise ValueError("there are neither pixel_values nor both feature_tokens and feature_statistics")
+        return self.look(pixel_values)
+
     @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         target_embed: torch.Tensor | None = None,
         target_pooled: torch.Tensor | None = None,
         target_mask: torch.Tensor | None = None,
         has_target: torch.Tensor | None = None,
         style_labels: torch.Tensor | None = None,
+        target_names: torch.Tensor | None = None,
+        name_answers: torch.Tensor | None = None,
+        feature_tokens: torch.Tensor | None = None,
+        feature_statistics: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         **kwargs: Any,
     ) -> StyleEncoderOutput:
@@ -255,13 +291,18 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
             target_mask: `(B, L)` of 0 and 1; also says which places of `target_embed` count.
             has_target: `(B,)`, 1 for the rows that have targets; all have when left out.
             style_labels: `(B,)`; rows of the same number agree in style, -1 is unknown.
+            target_names: `(M, D)` pooled embeddings of all names that a picture might have, for the part `match`, which
+                without them tells the texts of the batch apart.
+            name_answers: `(B, M)` how far each is right; rows sum to 1.
+            feature_tokens, feature_statistics: What `look` gave, in place of `pixel_values`: a frozen backbone needs to
+                see a picture once only.
             output_attentions: Also say where in the picture each query looked.
 
         Raises:
             ValueError: Shapes that do not fit the configuration; both are shown.
         """
-        batch = pixel_values.shape[0]
-        tokens, grid, maps = read_features(self.backbone, pixel_values, self.map_indices)
+        tokens, statistics, grid = self._features(pixel_values, feature_tokens, feature_statistics)
+        batch = tokens.shape[0]
         tokens = self.from_features(self.feature_norm(tokens.to(self.feature_norm.weight.dtype)))  # (B, N, W)
         x, weights = self.queries.expand(batch, -1, -1), None  # (B, L + 1, W)
         for layer in self.query_layers:
@@ -273,12 +314,13 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
             pooled=self.pooled_head(x[:, -1]),  # (B, D)
             mask=mask_logits.sigmoid(),
             mask_logits=mask_logits,
-            style=self.style_head(maps),  # (B, S)
+            style=self.style_head(statistics),  # (B, S)
             attentions=None if weights is None else weights.unflatten(-1, grid),
         )
         targets = {"embed": target_embed, "pooled": target_pooled, "mask": target_mask}
         self._check_targets(targets, batch)
-        losses = self._losses(out, targets, has_target, style_labels)
+        names = None if target_names is None or name_answers is None else (target_names, name_answers)
+        losses = self._losses(out, targets, has_target, style_labels, names)
         if losses:
             weight = self.config.loss_weights
             out.loss = sum(weight[name.split("_")[0]] * loss for name, loss in losses.items())
@@ -298,6 +340,7 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
         targets: dict[str, torch.Tensor | None],
         rows: torch.Tensor | None,
         style_labels: torch.Tensor | None,
+        names: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> dict[str, torch.Tensor]:
         """Losses by name; the part before `_` says which weight counts."""
         assert out.embed is not None and out.pooled is not None and out.mask_logits is not None
@@ -312,7 +355,9 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
         if learnt["pooled"] is not None and weight["pooled"]:
             losses["pooled"] = masked_regression(out.pooled, learnt["pooled"], rows)
             losses["pooled_cosine"] = masked_cosine(out.pooled, learnt["pooled"], rows)
-        if learnt["pooled"] is not None and weight["match"]:
+        if learnt["pooled"] is not None and weight["match"] and names is not None:
+            losses["match"] = name_match(out.pooled, *names, self.config.match_temperature, rows)  # type: ignore[arg-type]
+        elif learnt["pooled"] is not None and weight["match"]:
             losses["match"] = contrastive_match(out.pooled, learnt["pooled"], self.config.temperature, rows)
         if learnt["mask"] is not None and weight["mask"]:
             losses["mask"] = mask_loss(out.mask_logits, learnt["mask"], rows)

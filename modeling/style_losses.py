@@ -6,11 +6,26 @@ from, so that one bad batch does not turn the weights into NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 UNKNOWN_STYLE = -1
 _SAME_TARGET = 1 - 1e-4  # cosine from which on two targets count as one text
+
+
+def _without_autocast(loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Autocast would multiply in bfloat16, whose three digits are not enough once divided by a temperature."""
+
+    @wraps(loss)
+    def in_float32(first: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return loss(first, *args, **kwargs)
+
+    return in_float32
 
 
 def masked_regression(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -59,6 +74,7 @@ def mask_loss(logits: torch.Tensor, target: torch.Tensor, rows: torch.Tensor | N
     return torch.where(rows.bool(), each, each.new_zeros(())).sum() / rows.bool().sum().clamp(min=1)
 
 
+@_without_autocast
 def supervised_contrastive(vectors: torch.Tensor, labels: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
     """Pictures of one style agree, those of others do not (SupCon, arXiv 2004.11362, equation 2, the "out" form).
 
@@ -84,6 +100,7 @@ def supervised_contrastive(vectors: torch.Tensor, labels: torch.Tensor, temperat
     return -each.mean()
 
 
+@_without_autocast
 def contrastive_match(
     predicted: torch.Tensor, target: torch.Tensor, temperature: float = 0.1, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -111,4 +128,58 @@ def contrastive_match(
     return (F.cross_entropy(logits, answer) + F.cross_entropy(logits.T, answer)) / 2
 
 
-__all__ = ["contrastive_match", "mask_loss", "masked_cosine", "masked_regression", "supervised_contrastive"]
+@_without_autocast
+def soft_answers(targets: torch.Tensor, names: torch.Tensor, softness: float = 0.07) -> torch.Tensor:
+    """Which names a picture may be given: above all its own, and a little those that mean nearly the same.
+
+    "waste basket" is no wrong answer for a picture called "bin", and a text encoder knows that.
+
+    Args:
+        targets: `(B, D)` texts of the pictures.
+        names: `(M, D)` texts to choose from.
+        softness: Temperature; towards 0 only a picture's own name remains.
+
+    Returns:
+        `(B, M)`, rows that sum to 1.
+    """
+    mean = names.float().mean(0)
+    own, others = (F.normalize(part.float() - mean, dim=-1) for part in (targets, names))
+    return (own @ others.T / softness).softmax(-1)
+
+
+@_without_autocast
+def name_match(
+    predicted: torch.Tensor,
+    names: torch.Tensor,
+    answers: torch.Tensor,
+    temperature: float = 0.05,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A picture is nearer to its own name than to all others of a table.
+
+    Texts do not learn, so the whole table can stand in place of a batch's few (as the fixed weights of a classifier).
+
+    Args:
+        predicted: `(B, D)` pooled embeddings of pictures.
+        names: `(M, D)` pooled embeddings of names; their mean is taken from both sides, as in `contrastive_match`.
+        answers: `(B, M)` how far each name is right; rows sum to 1.
+        temperature: Of the softmax.
+        rows: `(B,)`, 1 where the row has a target; all have when left out.
+    """
+    mean = names.float().mean(0)
+    pictures, texts = (F.normalize(part.float() - mean, dim=-1) for part in (predicted, names))
+    each = -(answers.float() * (pictures @ texts.T / temperature).log_softmax(-1)).sum(-1)  # (B,)
+    if rows is None:
+        return each.mean()
+    return torch.where(rows.bool(), each, each.new_zeros(())).sum() / rows.bool().sum().clamp(min=1)
+
+
+__all__ = [
+    "contrastive_match",
+    "mask_loss",
+    "masked_cosine",
+    "masked_regression",
+    "name_match",
+    "soft_answers",
+    "supervised_contrastive",
+]

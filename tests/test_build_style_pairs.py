@@ -14,8 +14,9 @@ from PIL import Image
 from intermezzo.datasets_scripts import build_style_pairs, style_sources
 from intermezzo.datasets_scripts.build_style_pairs import SPLITS, build, main, split_of
 from intermezzo.datasets_scripts.style_sources import EngravingSource, FolderSource, IconSource, hands
-from intermezzo.datasets_scripts.style_targets import find_style_pictures, load_text_encoder, make_targets
+from intermezzo.datasets_scripts.style_targets import find_style_pictures, make_targets
 from intermezzo.processing.errors import InputError
+from intermezzo.processing.text_encoder import load_text_encoder
 
 torch.set_num_threads(1)
 L, D = 4, 6
@@ -200,37 +201,6 @@ def test_make_targets_writes_what_the_builder_reads(tmp_path, monkeypatch, capsy
     ]
 
 
-def test_a_transformers_model_is_a_text_encoder(tmp_path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "red": 2, "bell": 3}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    sizes = dict(hidden_size=D, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
-    model = BertModel(BertConfig(vocab_size=4, max_position_embeddings=16, **sizes)).eval()
-    model.save_pretrained(tmp_path)
-    found = load_text_encoder(str(tmp_path), L)(["red bell", "bell"])
-    assert found.embed.shape == (2, L, D) and found.mask.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
-    with torch.no_grad():
-        alone = model(torch.tensor([[2, 3]])).last_hidden_state[0]
-    np.testing.assert_allclose(found.embed[0, :2], alone.numpy(), atol=1e-5)
-    np.testing.assert_allclose(found.pooled[0], alone.mean(0).numpy(), atol=1e-5)
-    assert not found.embed[:, 2:].any()
-
-
-def test_unknown_encoders_are_one_line(tmp_path) -> None:
-    for spec, message in (("no_such_module:thing", "can not be imported"), (str(tmp_path), "is no text encoder")):
-        with pytest.raises(InputError, match=message) as caught:
-            load_text_encoder(spec)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"made \(3,\) of 2 texts"):
-        encoder = load_text_encoder("math:prod", L)
-        encoder.encode = lambda texts: np.ones(3)  # type: ignore[attr-defined]
-        encoder(["a", "b"])
-
-
 # --- Icons and engravings
 
 
@@ -290,6 +260,67 @@ def test_icon_sets_become_styles_and_contents(tmp_path) -> None:
     assert 'viewBox="0 0 20 16"' in noto and "currentColor" in noto
     with pytest.raises(InputError, match="npm install"):
         IconSource(tmp_path / "none").jobs()
+
+
+def test_names_become_words_and_suffixes_become_styles(tmp_path) -> None:
+    icon = {"body": "<path/>"}
+    folder = tmp_path / "node_modules" / "@iconify-json" / "mono"
+    folder.mkdir(parents=True)
+    plain = [
+        "bell",
+        "bread-one",
+        "bread-two",
+        "number-one",
+        "moon-2",
+        "one",
+        "fill-drip",
+        *(f"thing-x{k}" for k in range(8)),
+    ]
+    names = [*plain, "bell-outline", "moon-2-outline", "red-fill"]  # one "-fill" of 18 is no style
+    (folder / "icons.json").write_text(json.dumps({"prefix": "mono", "icons": dict.fromkeys(names, icon)}))
+    (folder / "info.json").write_text(json.dumps({"license": {"spdx": "MIT"}}))
+    jobs = IconSource(tmp_path).jobs()[0]
+    found = {(job.style, job.name): job.content for job in jobs}
+    assert found["mono-outline", "moon-2-outline"] == found["mono-regular", "moon-2"] == "moon"
+    assert found["mono-regular", "bread-one"] == found["mono-regular", "bread-two"] == "bread"
+    assert found["mono-regular", "number-one"] == "number one" and found["mono-regular", "one"] == "one"
+    assert found["mono-regular", "red-fill"] == "red fill"
+    left = IconSource(tmp_path, without=["mono-outline"]).jobs()[0]
+    assert {job.style for job in left} == {"mono-regular"} and len(left) == len(jobs) - 2
+
+
+def test_skin_tones_and_flags_are_left_out(tmp_path) -> None:
+    icon = {"body": "<path/>"}
+    folder = tmp_path / "@iconify-json" / "faces"
+    folder.mkdir(parents=True)
+    tones = ["light", "medium-light", "medium", "medium-dark", "dark"]
+    names = [
+        "wave",
+        *(f"wave-{tone}" for tone in tones),
+        "nod-skin-tone-dark",
+        "sun-light",
+        "flag-france",
+        "white-flag",
+    ]
+    (folder / "icons.json").write_text(json.dumps({"prefix": "faces", "icons": dict.fromkeys(names, icon)}))
+    (folder / "info.json").write_text(json.dumps({"license": {"spdx": "MIT"}, "palette": True}))
+    assert sorted(job.content for job in IconSource(tmp_path).jobs()[0]) == ["sun light", "wave", "white flag"]
+
+
+def test_chinese_names_come_from_emoji_and_from_iconpark(tmp_path) -> None:
+    make_icons(tmp_path)
+    park = tmp_path / "node_modules" / "@icon-park" / "svg"
+    park.mkdir(parents=True)
+    items = [
+        {"name": "red-apple-one", "title": "红苹果 2"},
+        {"name": "bell", "title": "别的铃"},
+        {"name": "x", "title": "X"},
+    ]
+    (park / "icons.json").write_text(json.dumps(items), encoding="utf-8")
+    found = style_sources.chinese_names(tmp_path / "node_modules")
+    assert found == {"bell": "铃铛", "red apple": "红苹果"}  # an emoji's name comes first; "X" is not Chinese
+    jobs = IconSource(tmp_path).jobs()[0]
+    assert {job.caption_zh for job in jobs if job.content == "red apple"} == {"红苹果"}
 
 
 def test_captions_of_icons_are_encoded_once_and_in_both_languages(tmp_path, monkeypatch) -> None:

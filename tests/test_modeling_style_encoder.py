@@ -77,6 +77,7 @@ class TestStyleEncoderLaws(ModelLaws):
         {"num_attention_heads": 3},
         {"num_tokens": 0},
         {"temperature": 0.0},
+        {"match_temperature": -1.0},
         {"model_args": {"pretrained": True}},
     )
 
@@ -131,6 +132,34 @@ def test_features_are_timms_own_and_tokens_lie_on_their_grid(name) -> None:
     else:
         last = whole if whole.shape[-1] == backbone.num_features else whole.permute(0, 2, 3, 1)
         assert torch.equal(tokens, last.reshape(2, -1, last.shape[-1]))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_mambaout"])
+def test_what_was_looked_at_before_gives_the_same(name) -> None:
+    model, x = make(name), pictures(name)
+    with torch.no_grad():
+        tokens, statistics, grid = model.look(x)
+        plain = model(x, output_attentions=True)
+        kept = model(feature_tokens=tokens, feature_statistics=statistics, output_attentions=True)
+    for part in (*PARTS, "style"):
+        assert_same(plain[part], kept[part])
+    assert plain.attentions.shape[-2:] == grid and kept.attentions.shape[-2:] == (1, grid[0] * grid[1])
+    for missing in ({}, {"feature_tokens": tokens}):
+        with pytest.raises(ValueError, match="neither pixel_values nor both"):
+            model(**missing)
+
+
+def test_names_take_the_place_of_the_batchs_texts_in_the_match() -> None:
+    model = make(loss_weights={"match": 1.0, "style": 0.0, "mask": 0.0, "embed": 0.0, "pooled": 0.0})
+    inputs = inputs_of(model.config, 3)
+    names = torch.randn(9, 12)
+    answers = torch.eye(9)[:3]
+    alone, among = model(**inputs), model(**inputs, target_names=names, name_answers=answers)
+    assert set(alone.losses) == set(among.losses) == {"match"} and alone.loss != among.loss
+    other = model(**inputs, target_names=names, name_answers=answers.roll(1, 0))
+    assert other.loss != among.loss
+    without = model(**{**inputs, "has_target": torch.zeros(3)}, target_names=names, name_answers=answers)
+    assert without.loss == 0
 
 
 def test_unknown_backbones_and_arguments_are_one_line() -> None:

@@ -12,6 +12,8 @@ from intermezzo.modeling.style_losses import (
     mask_loss,
     masked_cosine,
     masked_regression,
+    name_match,
+    soft_answers,
     supervised_contrastive,
 )
 
@@ -83,3 +85,49 @@ def test_matching_counts_equal_texts_as_one_answer() -> None:
     noise = target.clone()
     noise[3] = 99
     torch.testing.assert_close(contrastive_match(target, noise, rows=rows), contrastive_match(target[:3], target[:3]))
+
+
+def test_a_picture_is_matched_to_its_name_among_all() -> None:
+    torch.manual_seed(0)
+    names = torch.randn(6, 8) + 4  # a narrow cone again
+    answers = torch.eye(6)[[2, 5]]
+    centred = [nn.functional.normalize(part - names.mean(0), dim=-1) for part in (names[[2, 0]], names)]
+    wanted = nn.functional.cross_entropy(centred[0] @ centred[1].T / 0.1, torch.tensor([2, 5]))
+    torch.testing.assert_close(name_match(names[[2, 0]], names, answers, 0.1), wanted)
+    assert name_match(names[[2, 5]], names, answers, 0.05) < 0.01 < wanted
+    rows = torch.tensor([1, 0])
+    torch.testing.assert_close(
+        name_match(names[[2, 0]], names, answers, 0.1, rows), name_match(names[[2]], names, answers[:1], 0.1)
+    )
+    predicted = torch.randn(2, 8, requires_grad=True)
+    nothing = name_match(predicted, names, answers, 0.1, torch.zeros(2))
+    nothing.backward()
+    assert nothing == 0 and predicted.grad is not None and predicted.grad.abs().sum() == 0
+
+
+def test_near_synonyms_share_the_answer_and_strangers_do_not() -> None:
+    names = torch.tensor([[1.0, 0.0, 0.0], [0.95, 0.3, 0.0], [-1.0, 0.2, 0.0], [0.0, -1.0, 0.4]])
+    hard, soft = soft_answers(names, names, 1e-3), soft_answers(names, names, 0.2)
+    torch.testing.assert_close(hard, torch.eye(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(soft.sum(-1), torch.ones(4))
+    assert soft.argmax(-1).tolist() == [0, 1, 2, 3]
+    assert soft[0, 1] > 20 * soft[0, 2] and soft[0, 1] > 5 * soft[0, 3]
+
+
+def test_autocast_does_not_coarsen_the_contrastive_losses() -> None:
+    torch.manual_seed(0)
+    vectors, names = torch.randn(8, 16), torch.randn(12, 16)
+    answers, labels = soft_answers(vectors, names), torch.arange(8) // 2
+
+    def losses() -> list[torch.Tensor]:
+        return [
+            supervised_contrastive(vectors, labels, 0.05),
+            contrastive_match(vectors, names[:8], 0.05),
+            name_match(vectors, names, answers, 0.01),
+            soft_answers(vectors, names, 0.01),
+        ]
+
+    plain = losses()
+    with torch.autocast("cpu", torch.bfloat16):
+        for found, wanted in zip(losses(), plain, strict=True):
+            assert torch.equal(found, wanted)

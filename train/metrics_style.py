@@ -98,7 +98,9 @@ def pair_auc(
     is_same = style[first] == style[second]
     if not is_same.any() or is_same.all():
         return Estimate(float("nan"), float("nan"), float("nan"), 0, "pairs", number)
-    scores = np.einsum("nd,nd->n", unit[first], unit[second]).round(12)  # rounding noise is no difference
+    starts = range(0, len(first), 10_000)  # in parts: all pairs of wide vectors at once would take gigabytes
+    parts = [np.einsum("nd,nd->n", unit[first[k : k + 10_000]], unit[second[k : k + 10_000]]) for k in starts]
+    scores = np.concatenate(parts).round(12)  # rounding noise is no difference
     order = np.argsort(scores, kind="stable")
     ties = np.concatenate([[0], np.cumsum(np.diff(scores[order]) > 0)])
     value = _weighted_auc(order, ties, is_same, np.ones(len(first)))

@@ -22,46 +22,22 @@ def parquet_files(folder: str | Path, split: str) -> list[Path]:
     return sorted((folder / "data").glob(f"{split}-*.parquet")) or sorted(folder.glob(f"{split}-*.parquet"))
 
 
-class StylePictures:
-    """The pictures of one split.
+class GroupedRows:
+    """Rows with a style and a content, in batches that the contrastive loss can learn from.
 
-    Asked for many rows at once, it gives batches that the contrastive loss can learn from: `group_size` pictures of a
-    style each, and now and then the same contents in each style, so that what a picture shows is no help in telling its
-    style.
+    Asked for many rows at once, it gives `group_size` pictures of a style each, and now and then the same contents in
+    each style, so that what a picture shows is no help in telling its style.
 
     Args:
-        folder: Made by build_style_pairs.
-        split: Its split.
+        styles, contents: Of each row.
         group_size: Pictures of a style in a batch; 1: rows as they are asked for.
         shared_contents: Part of the batches in which all styles show the same contents, as far as they have them.
-        limit: Take so many pictures only, evenly spread; 0: all.
-
-    Raises:
-        InputError: There is no such split, or the rows are not of this kind.
     """
 
     def __init__(
-        self,
-        folder: str | Path,
-        split: str = "train",
-        group_size: int = 1,
-        shared_contents: float = 0.0,
-        limit: int = 0,
+        self, styles: Sequence[str], contents: Sequence[str], group_size: int = 1, shared_contents: float = 0.0
     ) -> None:
-        from datasets import Dataset, disable_progress_bars
-
-        files = parquet_files(folder, split)
-        if not files:
-            raise InputError(folder, f"has no files {split}-*.parquet; make them with build_style_pairs")
-        disable_progress_bars()
-        self.rows = Dataset.from_parquet([str(file) for file in files])
-        missing = [name for name in ("image", "style", "content", *TARGETS) if name not in self.rows.column_names]
-        if missing:
-            raise InputError(files[0], f"has no column {missing[0]!r}; make it with build_style_pairs")
-        if limit and limit < len(self.rows):
-            self.rows = self.rows.select(np.linspace(0, len(self.rows) - 1, limit).round().astype(int).tolist())
-        self.styles: list[str] = list(self.rows["style"])
-        self.contents: list[str] = list(self.rows["content"])
+        self.styles, self.contents = list(styles), list(contents)
         self.group_size, self.shared_contents = group_size, shared_contents
         self.of_style: dict[str, list[int]] = {}
         self.showing: dict[tuple[str, str], list[int]] = {}
@@ -73,10 +49,10 @@ class StylePictures:
         return len(self.styles)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[index]
+        raise NotImplementedError
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return [self.rows[index] for index in self.arranged(indices)]
+        return [self[index] for index in self.arranged(indices)]
 
     def arranged(self, indices: Sequence[int]) -> list[int]:
         """As many indices: every `group_size`-th stays, and brings others of its style in place of those between."""
@@ -104,6 +80,45 @@ class StylePictures:
         others = [index for index in random.sample(own, min(len(own), self.group_size)) if index != anchor]
         lack = self.group_size - 1
         return (others + [random.choice(own) for _ in range(lack)])[:lack]  # a style of few pictures repeats them
+
+
+class StylePictures(GroupedRows):
+    """The pictures of one split, decoded as they are asked for; see `GroupedRows` for how batches are made up.
+
+    Args:
+        folder: Made by build_style_pairs.
+        split: Its split.
+        group_size, shared_contents: As in `GroupedRows`.
+        limit: Take so many pictures only, evenly spread; 0: all.
+
+    Raises:
+        InputError: There is no such split, or the rows are not of this kind.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str = "train",
+        group_size: int = 1,
+        shared_contents: float = 0.0,
+        limit: int = 0,
+    ) -> None:
+        from datasets import Dataset, disable_progress_bars
+
+        files = parquet_files(folder, split)
+        if not files:
+            raise InputError(folder, f"has no files {split}-*.parquet; make them with build_style_pairs")
+        disable_progress_bars()
+        self.rows = Dataset.from_parquet([str(file) for file in files])
+        missing = [name for name in ("image", "style", "content", *TARGETS) if name not in self.rows.column_names]
+        if missing:
+            raise InputError(files[0], f"has no column {missing[0]!r}; make it with build_style_pairs")
+        if limit and limit < len(self.rows):
+            self.rows = self.rows.select(np.linspace(0, len(self.rows) - 1, limit).round().astype(int).tolist())
+        super().__init__(self.rows["style"], self.rows["content"], group_size, shared_contents)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
 
     def sizes(self) -> tuple[int | None, int | None]:
         """L and D of the targets, `None` where no row has any."""
@@ -214,8 +229,8 @@ def evaluate_pictures(model: Any, pictures: StylePictures, collate: StyleCollate
     """The figures by which training is followed; see `metrics_style`.
 
     Returns:
-        `loss`; `style_auc`; and for pictures with targets `pooled_cosine`, `mask_exact` and `name_top5` (among the
-        names of the split), each where it is learnt.
+        `loss`; `style_auc`; for pictures with targets `pooled_cosine`, `mask_exact` and `name_top5` (among the names of
+        the split), each where it is learnt; and `score`, the mean of those but the mask, by which to choose the best.
     """
     from .metrics_style import mask_exact, mean_cosine, pair_auc, retrieval_top_k
 
@@ -232,4 +247,7 @@ def evaluate_pictures(model: Any, pictures: StylePictures, collate: StyleCollate
         figures["name_top5"] = retrieval_top_k(seen["pooled"][here], names, np.ravel(answers).tolist()).value
     if here.any() and "mask" in collate.learnt:
         figures["mask_exact"] = mask_exact(seen["mask"][here], seen["target_mask"][here]).value
+    parts = [figures[name] for name in ("style_auc", "pooled_cosine", "name_top5") if name in figures]
+    if parts:
+        figures["score"] = float(np.mean(parts))
     return figures

@@ -2,18 +2,22 @@
 
     accelerate launch train style_encoder --data_dir pairs --model_name tf_efficientnet_lite0 --epochs 50 \
         --batch_size 32 --learning_rate 1e-4 --ignore_targets pooled,mask
+    accelerate launch train style_encoder --data_dir grid --cache_dir packs --backbone_weights FILE --image_size 112 \
+        --crop_pct 1 --batch_size 128 --pictures_per_style 8 --loss_weights match=1 --channels_last
     accelerate launch train style_encoder --config settings.yaml --resume
     accelerate launch train style_encoder --data_dir pairs --model_name vit_base_patch16_224 --backbone_weights hub \
         --backbone lora --lora_rank 8
 
 `--data_dir` is made by build_style_pairs; a folder of styles as it was collected is turned into Parquet first. There is
 a checkpoint after each epoch, and `--resume` goes on from the last. `tensorboard --logdir OUTPUT_DIR` shows the losses,
-and how well styles are told apart on the validation split. `--smoke` takes 4 steps of a small model on pictures that
-are made up on the spot.
+and how well styles are told apart on the validation split. With `--cache_dir` pictures are decoded once, and a frozen
+backbone (`--backbone frozen --crop 1`) looks at each of them once. `--smoke` takes 4 steps of a small model on pictures
+that are made up on the spot.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +30,7 @@ from ..configuration.configuration_style_encoder import LOSSES, TARGETS
 from ..processing.errors import InputError
 from .arguments import TrainingArguments, option, parse_arguments, refuse_unknown
 
+_MODEL_OPTIONS = ("style_size", "hidden_size", "loss_weights", "temperature", "match_temperature")
 BACKBONES = ("full", "frozen", "partial", "lora")
 DEFAULT_EPOCHS = 50.0
 
@@ -57,6 +62,8 @@ class StyleEncoderArguments:
     model_name: str = option("tf_efficientnet_lite0", "any model of timm, by name")
     backbone_weights: str = option("none", "weights to begin with: none, hub, package:NAME, or a weight file")
     image_size: int = option(0, "side of the pictures in pixels; 0: the backbone's own")
+    crop_pct: float = option(0.0, "part of a scaled picture's shorter side that is looked at; 0: the backbone's own")
+    cache_dir: str = option("", "keep decoded pictures in this folder; empty: decode them anew in each epoch")
     model: str = option("", "model folder to go on from, in place of a new one on model_name")
     ignore_targets: list[str] = option([], f"targets that are not learnt, of {', '.join(TARGETS)}")  # noqa: RUF009
     backbone: str = option("full", "what of the backbone learns", choices=BACKBONES)
@@ -64,6 +71,8 @@ class StyleEncoderArguments:
     lora_rank: int = option(8, "backbone lora: rank")
     loss_weights: dict[str, float] = option({}, f"weights of the losses, of {', '.join(LOSSES)}: NAME=WEIGHT …")  # noqa: RUF009
     temperature: float = option(0.1, "of the contrastive losses")
+    match_temperature: float = option(0.05, "of the contrastive loss over all names (with cache_dir)")
+    name_softness: float = option(0.07, "how freely near synonyms count as right names (with cache_dir); small: not")
     num_tokens: int = option(16, "L, where the data have no targets that say so")
     embed_size: int = option(384, "D, where the data have no targets that say so")
     style_size: int = option(128, "width of a new model's style vector")
@@ -141,7 +150,7 @@ def build_model(args: StyleEncoderArguments, length: int | None, width: int | No
         fixed = args.image_size and known is not None and known.fixed_input_size
         options: dict[str, Any] = {"model_args": {"img_size": args.image_size} if fixed else {}}
         options |= {"num_tokens": length or args.num_tokens, "embed_size": width or args.embed_size}
-        options |= {name: getattr(args, name) for name in ("style_size", "hidden_size", "loss_weights", "temperature")}
+        options |= {name: getattr(args, name) for name in _MODEL_OPTIONS}
         options |= {"ignore_targets": tuple(args.ignore_targets), "style_names": tuple(styles)}
         try:
             model = StyleEncoderModel.from_backbone(args.model_name, args.backbone_weights, **options)
@@ -149,11 +158,23 @@ def build_model(args: StyleEncoderArguments, length: int | None, width: int | No
             raise
         except Exception as error:  # huggingface_hub wraps what a validator raises
             raise InputError(None, str(error.__cause__ or error).splitlines()[-1].strip()) from error
-        processor = StyleEncoderProcessor.from_backbone(args.model_name, options["model_args"], args.image_size)
+        changes = {"crop_pct": args.crop_pct} if args.crop_pct else {}
+        processor = StyleEncoderProcessor.from_backbone(
+            args.model_name, options["model_args"], args.image_size, **changes
+        )
     model.set_backbone_learning(args.backbone, args.last_groups, args.lora_rank)
     for target in args.ignore_targets:
         getattr(model, f"{target}_head").requires_grad_(False)
     return model, processor
+
+
+def text_encoder_of(folder: Path) -> str:
+    """The text encoder that made a data set's targets, "" where that is not known."""
+    path = folder / "build.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("encoder", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def run(args: StyleEncoderArguments, training: Any) -> Any:
@@ -161,22 +182,15 @@ def run(args: StyleEncoderArguments, training: Any) -> Any:
     import torch
 
     from .loop import train
-    from .style_encoder_data import StyleCollate, StylePictures, evaluate_pictures, parquet_files
+    from .style_encoder_data import StylePictures
 
     folder = prepare_data(args, training)
-    pictures = StylePictures(folder, "train", args.pictures_per_style, args.shared_contents)
-    styles = sorted(pictures.of_style)
+    known = StylePictures(folder, "train")
     torch.manual_seed(training.seed)
-    model, processor = build_model(args, *pictures.sizes(), styles)
-    config = model.config
-    make_collate = partial(
-        StyleCollate, processor, config.num_tokens, config.embed_size, ignore_targets=config.ignore_targets
-    )
-    evaluate = None
-    if args.validation_pictures and parquet_files(folder, "validation"):
-        held = StylePictures(folder, "validation", limit=args.validation_pictures)
-        plain = make_collate(sorted(held.of_style))
-        evaluate = partial(evaluate_pictures, pictures=held, collate=plain, batch_size=training.batch_size)
+    model, processor = build_model(args, *known.sizes(), sorted(known.of_style))
+    model.config.text_encoder = model.config.text_encoder or text_encoder_of(folder)
+    sources = _packed if args.cache_dir else _decoded
+    pictures, collate, evaluate = sources(args, training, folder, model, processor)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     epoch = max(1, len(pictures) // (training.batch_size * processes * training.gradient_accumulation_steps))
     if not (training.save_steps or training.save_minutes):
@@ -184,14 +198,50 @@ def run(args: StyleEncoderArguments, training: Any) -> Any:
     if not (training.eval_steps or training.eval_minutes):
         training = replace(training, eval_steps=epoch)
     return train(
-        model,
-        pictures,
-        training,
-        collate=make_collate(styles, crop=args.crop),
-        loss_fn=style_loss,
-        evaluate_fn=evaluate,
-        processor=processor,
+        model, pictures, training, collate=collate, loss_fn=style_loss, evaluate_fn=evaluate, processor=processor
     )
+
+
+def _decoded(args: StyleEncoderArguments, training: Any, folder: Path, model: Any, processor: Any) -> tuple[Any, ...]:
+    """Data, collate and evaluation on pictures that are decoded as they are asked for."""
+    from .style_encoder_data import StyleCollate, StylePictures, evaluate_pictures, parquet_files
+
+    config = model.config
+    pictures = StylePictures(folder, "train", args.pictures_per_style, args.shared_contents)
+    make = partial(StyleCollate, processor, config.num_tokens, config.embed_size, ignore_targets=config.ignore_targets)
+    evaluate = None
+    if args.validation_pictures and parquet_files(folder, "validation"):
+        held = StylePictures(folder, "validation", limit=args.validation_pictures)
+        plain = make(sorted(held.of_style))
+        evaluate = partial(evaluate_pictures, pictures=held, collate=plain, batch_size=training.batch_size)
+    return pictures, make(sorted(pictures.of_style), crop=args.crop), evaluate
+
+
+def _packed(args: StyleEncoderArguments, training: Any, folder: Path, model: Any, processor: Any) -> tuple[Any, ...]:
+    """The same on pictures that are decoded once."""
+    from .style_encoder_data import evaluate_pictures, parquet_files
+    from .style_encoder_pack import NameTable, PackedCollate, PackedPictures, look_once, pack_pictures
+
+    config, once = model.config, args.backbone == "frozen" and args.crop >= 1
+    wanted = ["train"]
+    if args.validation_pictures and parquet_files(folder, "validation"):
+        wanted.append("validation")
+    folders = {split: pack_pictures(folder, split, processor, args.cache_dir, training.progress) for split in wanted}
+    packs = {name: PackedPictures(place) for name, place in folders.items()}
+    seen = {name: look_once(model, pack, processor) if once else None for name, pack in packs.items()}
+    pictures = PackedPictures(folders["train"], args.pictures_per_style, args.shared_contents)
+    by_name = config.loss_weights["match"] and "pooled" in pictures.targets
+    names = NameTable(pictures, args.name_softness) if by_name else None
+    make = partial(PackedCollate, processor=processor, ignore_targets=config.ignore_targets)
+    collate = make(
+        pictures, style_names=sorted(pictures.of_style), crop=args.crop, names=names, features=seen["train"]
+    )  # fmt: skip
+    evaluate = None
+    if "validation" in packs:
+        held = packs["validation"]
+        plain = make(held, style_names=sorted(held.of_style), features=seen["validation"])
+        evaluate = partial(evaluate_pictures, pictures=held, collate=plain, batch_size=training.batch_size)
+    return pictures, collate, evaluate
 
 
 def style_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -245,6 +295,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             None,
             f"pictures_per_style is {args.pictures_per_style}, crop {args.crop:g}, shared_contents "
             f"{args.shared_contents:g}; they are 1 or more, above 0 up to 1, and 0 to 1",
+        )
+    if not 0 <= args.crop_pct <= 1 or args.name_softness <= 0:
+        raise InputError(
+            None,
+            f"crop_pct is {args.crop_pct:g}, name_softness {args.name_softness:g}; they are 0 to 1, and above 0",
         )
     run(args, training)
     return 0
