@@ -7,6 +7,7 @@ first: child `i` stands in row (pitch) `i % R` and column (time) `i // R`, so th
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +43,17 @@ def cell_features(codes: torch.Tensor, num_codes: int, dtype: torch.dtype) -> to
     An unknown cell has the value of silence (canvases start at −1) and is told apart by being unknown. Silence is all
     zeros: of thousands of cells around a patch, those with something to say are then not drowned by the others.
     """
-    code = torch.arange(num_codes + 1, device=codes.device)
-    known = (code < num_codes).float()
-    value = known * code * (2 / (num_codes - 1))
-    table = torch.stack([1 - known, known * (code > 0), known * (code > 1), value], dim=-1)  # (K + 1, FEATURES)
-    return F.embedding(codes, table.to(dtype))
+    return F.embedding(codes, _feature_table(num_codes, dtype, codes.device))
+
+
+@lru_cache(maxsize=16)
+def _feature_table(num_codes: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """`(K + 1, FEATURES)`; sampling asks for it thousands of times."""
+    with torch.inference_mode(False):  # what is kept must also do for training
+        code = torch.arange(num_codes + 1, device=device)
+        known = (code < num_codes).float()
+        value = known * code * (2 / (num_codes - 1))
+        return torch.stack([1 - known, known * (code > 0), known * (code > 1), value], dim=-1).to(dtype)
 
 
 # --- Patches and windows ----------------------------------------------------------------------------------------------
@@ -194,8 +201,10 @@ def class_probabilities(
         sparsity_bias: Added to the logit of silence.
         top_p: Keep the most likely classes that reach this mass together (nucleus).
     """
-    logits = torch.cat([logits[..., :1] + sparsity_bias, logits[..., 1:]], dim=-1).float()
-    probabilities = torch.softmax(logits / max(temperature, 1e-8), dim=-1)
+    if sparsity_bias:
+        logits = torch.cat([logits[..., :1] + sparsity_bias, logits[..., 1:]], dim=-1)
+    logits = logits.float() if temperature == 1.0 else logits.float() / max(temperature, 1e-8)
+    probabilities = torch.softmax(logits, dim=-1)
     if top_p < 1.0:
         ordered, order = probabilities.sort(dim=-1, descending=True)
         ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)

@@ -5,6 +5,8 @@ See `fractal_nodes` for what they share and for the axes; mask schedules are in 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +16,21 @@ from .layers import rotary_angles, rotate
 
 ORDER, COUNT, CHOICE, REPAIR, AGAIN = range(1, 6)  # salts of what is drawn
 _GOLDEN_RATIO = 0.6180339887498949
+
+
+class Cache(NamedTuple):
+    """What an `ar` level keeps from child to child.
+
+    Attributes:
+        layers: For each layer, keys and values `(S · M, heads, n, D / heads)`.
+        positions: `(n, D)` embeddings of the places.
+        cos, sin: `(n, D / heads)` rotary tables.
+    """
+
+    layers: list[tuple[torch.Tensor, ...]]
+    positions: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
 
 
 class AutoregressiveLevel(LevelGenerator):
@@ -49,30 +66,27 @@ class AutoregressiveLevel(LevelGenerator):
         before = crop_children(order, torch.zeros_like(i), i, *sizes) < i[:, None, None]
         return torch.where(before, crop_children(full, m, i, *sizes), crop_children(nodes.view, m, i, *sizes))
 
-    def step(self, tokens: torch.Tensor, cond: torch.Tensor, place: int, cache: list) -> torch.Tensor:
+    def step(self, tokens: torch.Tensor, cond: torch.Tensor, place: int, cache: Cache) -> torch.Tensor:
         """State `(S, M, D)` of child `place` from its token `(M, F)`; keys and values go to the cache."""
-        x = (self.token(tokens) + self.positions()[place])[None] + cond  # (S, M, D)
+        x = (self.token(tokens) + cache.positions[place])[None] + cond  # (S, M, D)
         streams, x = x.shape[0], x.flatten(0, 1)[:, None]  # (S · M, 1, D)
-        angles = rotary_angles(torch.tensor([place], device=x.device), self.head_size)
-        for layer, (keys, values) in zip(self.layers, cache, strict=True):
+        cos, sin = cache.cos[place], cache.sin[place]
+        for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
             attention = layer.attention
-            q, k, v = (
-                part.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-                for part in attention.qkv(layer.norm1(x)).chunk(3, dim=-1)
-            )  # 3 x (S · M, heads, 1, D / heads)
-            keys[:, :, place : place + 1], values[:, :, place : place + 1] = rotate(k, *angles), v
-            seen = F.scaled_dot_product_attention(
-                rotate(q, *angles), keys[:, :, : place + 1], values[:, :, : place + 1]
-            )
+            heads = attention.qkv(layer.norm1(x)).unflatten(-1, (3 * attention.num_heads, -1)).transpose(1, 2)
+            q, k = rotate(heads[:, : 2 * attention.num_heads], cos, sin).chunk(2, dim=1)  # 2 x (S · M, heads, 1, ...)
+            keys[:, :, place : place + 1], values[:, :, place : place + 1] = k, heads[:, 2 * attention.num_heads :]
+            seen = F.scaled_dot_product_attention(q, keys[:, :, : place + 1], values[:, :, : place + 1])
             x = x + attention.out(seen.transpose(1, 2).flatten(2))
             x = x + layer.fc2(F.gelu(layer.fc1(layer.norm2(x))))
         return self.norm(x)[:, 0].unflatten(0, (streams, -1))
 
-    def new_cache(self, cond: torch.Tensor) -> list:
-        """Room for the keys and values of all children, per layer."""
+    def new_cache(self, cond: torch.Tensor) -> Cache:
+        """Room for the keys and values of all children of `cond` `(S, M, D)`."""
         count, width = cond.shape[0] * cond.shape[1], cond.shape[2]
         shape = (2, count, width // self.head_size, self.num_children, self.head_size)
-        return [cond.new_zeros(shape).unbind(0) for _ in self.layers]
+        angles = rotary_angles(torch.arange(self.num_children, device=cond.device), self.head_size)
+        return Cache([cond.new_zeros(shape).unbind(0) for _ in self.layers], self.positions(), *angles)
 
     def sample(self, nodes, painter):
         """See `LevelGenerator.sample`: one child a step."""
@@ -83,11 +97,12 @@ class AutoregressiveLevel(LevelGenerator):
         u = uniform(nodes.keys, self.num_children, CHOICE)
         states = nodes.cond.new_zeros(*nodes.cond.shape[:2], self.num_children, nodes.cond.shape[2])
         children, cache = given.clone(), self.new_cache(nodes.cond)
-        before = torch.full_like(given[:, 0], self.num_codes)
+        before, seen = torch.full_like(given[:, 0], self.num_codes), self.features(given)
+        everywhere = torch.arange(len(given), device=given.device) if bool(hidden.all()) else None
         for i in range(self.num_children):
-            tokens = torch.cat([self.features(before), self.features(given[:, i])], dim=-1)
+            tokens = torch.cat([self.features(before), seen[:, i]], dim=-1)
             states[:, :, i] = self.step(tokens, nodes.cond, i, cache)
-            m = torch.nonzero(hidden[:, i]).flatten()
+            m = torch.nonzero(hidden[:, i]).flatten() if everywhere is None else everywhere
             if len(m):
                 forced = (last[m] == i) & ~any_sound[m] & nodes.must_sound
                 choice = painter.choose(self.logits(states[:, m, i]), u[m, i], forced | given_sound[m, i])

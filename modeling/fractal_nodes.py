@@ -74,7 +74,7 @@ class Lesson:
     """What one level says of patches whose truth it was told.
 
     Attributes:
-        nll: `(M,)` weighted negative log-likelihood of the decisions at this level, in nats.
+        cost: `(M, n)` weighted negative log-likelihood of each decision at this level, in nats.
         logits: `(M, n, K)` clamped; forced children have −inf for class 0.
         predicted: `(M, n)` which children are decided here at a cost.
         states: `(S, M, n, D)` for the level below.
@@ -83,7 +83,7 @@ class Lesson:
         weight: `(J,)` their weights.
     """
 
-    nll: torch.Tensor
+    cost: torch.Tensor
     logits: torch.Tensor
     predicted: torch.Tensor
     states: torch.Tensor
@@ -210,10 +210,10 @@ class LevelGenerator(nn.Module):
         costly = predicted & ~given_sound  # a child with a given note in it is known not to be empty
         cost = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # (M, n)
         weight = nodes.weight * factor
-        nll = torch.where(costly, cost, 0.0).sum(1) * weight
+        cost = torch.where(costly, cost, 0.0) * weight[:, None]
         m, i = torch.nonzero(predicted & sounds, as_tuple=True)
         windows = None if self.is_last else self.windows(nodes, given, truth, predicted, m, i)
-        return Lesson(nll, logits, costly, states, m, i, windows, weight[m])
+        return Lesson(cost, logits, costly, states, m, i, windows, weight[m])
 
     # --- Sampling -----------------------------------------------------------------------------------------------------
 

@@ -41,8 +41,8 @@ class FractalMidiOutput(ModelOutput):
         level_nll: `(B, G)` its parts by level.
         bits_per_cell: `(B,)` per hidden cell.
         bits_per_sounding_cell: `(B,)` the same bits per hidden cell that is not silent (at least one is counted).
-        decisions: By level, where asked for: `logits` `(M, n, K)`, `predicted` `(M, n)`, `owner` `(M,)` and `origin`
-            `(M, 2)` of the patches.
+        decisions: By level, where asked for: `logits` `(M, n, K)`, `predicted` `(M, n)`, `cost` `(M, n)` in nats, whose
+            sum is `nll`, and `owner` `(M,)` and `origin` `(M, 2)` of the patches. Of the last draw only.
     """
 
     loss: torch.FloatTensor | None = None
@@ -206,10 +206,9 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         nll, decisions = [], []
         for level in self.levels:
             lesson = level.teach(nodes)
-            nll.append(torch.zeros(len(codes), device=codes.device).index_add(0, nodes.owner, lesson.nll))
-            decisions.append(
-                {"logits": lesson.logits, "predicted": lesson.predicted, "owner": nodes.owner, "origin": nodes.origin}
-            )
+            nll.append(torch.zeros(len(codes), device=codes.device).index_add(0, nodes.owner, lesson.cost.sum(1)))
+            told = {"logits": lesson.logits, "predicted": lesson.predicted, "cost": lesson.cost}
+            decisions.append({**told, "owner": nodes.owner, "origin": nodes.origin})
             if not level.is_last:
                 nodes = self.descend(level, nodes, lesson, attributes, len(codes))
         return torch.stack(nll, dim=1), decisions
@@ -317,7 +316,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         film = Film(painter, self.config.num_codes, callback) if return_intermediates else None
         if film is not None or callback is not None:
             painter.canvas, painter.watch = given.clone(), film or callback
-        codes = self.levels[0].sample(self.root(given, keys, attributes), painter)
+        with torch.inference_mode():  # less to be kept about thousands of small tensors
+            codes = self.levels[0].sample(self.root(given, keys, attributes), painter)
         painted = torch.where(hidden[:, None], codes_to_roll(codes, self.config.num_codes), known)
         return painted if film is None else FractalMidiGeneration(painted, film.frames())
 

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from intermezzo.modeling import layers
 from intermezzo.modeling.fractal_cells import (
     cell_features,
     child_keys,
@@ -26,6 +28,7 @@ from intermezzo.modeling.fractal_cells import (
     unpatchify,
 )
 from intermezzo.modeling.fractal_nodes import Nodes
+from intermezzo.modeling.layers import attend
 
 from .tiny_fractal_midi import make, random_codes
 
@@ -215,3 +218,37 @@ def test_the_part_masked_is_even_over_all_counts() -> None:
     assert torch.equal(final.any(1), counts == 1)
     weighted = (masked * factor[:, None]).mean(0)
     assert float((weighted[:5] - 1).abs().max()) < 4 * math.sqrt(2.0 / 8000) * 2
+
+
+@pytest.mark.parametrize("short", [256, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_for_bf16_training_is_pytorchs(masked: bool, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value and gradients against float32 SDPA, to what bfloat16 can hold; other inputs go to SDPA itself."""
+    monkeypatch.setattr(layers, "_SHORT", short)
+    draw = torch.Generator().manual_seed(0)
+    q, k, v, g = (torch.randn(2, 3, 7, 8, generator=draw) for _ in range(4))
+    mask = torch.ones(7, 7, dtype=torch.bool).tril() if masked else None
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        inputs = [x.bfloat16().to(dtype).requires_grad_() for x in (q, k, v)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = attend(*inputs, mask)
+        out.backward(g.to(dtype))
+        found.append([out, *(x.grad for x in inputs)])
+    for ours, exact in zip(*found, strict=True):
+        assert ours is not None and exact is not None
+        assert (ours.float() - exact).norm() < 0.02 * exact.norm()
+    with torch.no_grad():
+        torch.testing.assert_close(attend(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+def test_the_costs_of_all_decisions_are_the_likelihood() -> None:
+    for kind in ("ar", "mixed"):
+        model, codes = make(kind), random_codes(3)
+        with torch.no_grad():
+            out = model(codes_to_roll(codes, 5), output_decisions=True)
+        total = torch.zeros(3)
+        for told in out.decisions:
+            assert not told["cost"][~told["predicted"]].any()
+            total.index_add_(0, told["owner"], told["cost"].sum(1))
+        torch.testing.assert_close(total, out.nll)

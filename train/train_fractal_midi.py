@@ -3,6 +3,7 @@
     python -m intermezzo.datasets_scripts.build_midi --out data/midi
     accelerate launch train fractal_midi --data data/midi --output_dir RUN --max_minutes 120 --schedule_by time
     accelerate launch train fractal_midi --data data/midi --output_dir RUN --generator_types ar mar mar mar ...
+    accelerate launch train fractal_midi --data data/midi --output_dir RUN --baseline pixel_ar ...
 
 `--smoke` takes 4 steps of a small model on made-up tunes. `tensorboard --logdir RUN` shows `train/loss`, `val_loss`
 and, every `--log_images_every_n_steps`, rolls of the validation set, generated ones, and how one of them grew.
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..processing.errors import InputError
-from .arguments import TrainingArguments, option, parse_arguments
+from .arguments import TrainingArguments, check_choices, option, parse_arguments
 
 PRESETS = ("base", "small")
 
@@ -29,6 +30,7 @@ class FractalMidiArguments:
     data: str = option("", "folder made by build_midi, or of packed arrays (codes.npy, conditions.npy)")
     preset: str = option("base", "size of a new model", choices=PRESETS)
     generator_types: list[str] = option([], "ar or mar for each of the 4 levels; a new model without is all mar")  # noqa: RUF009
+    baseline: str = option("none", "train a baseline with as many parameters instead", choices=("none", "pixel_ar"))
     model: str = option("", "model folder to go on from; with --generator_types, they must be its own")
     conditions: bool = option(True, "learn to follow attributes")
     condition_dropout: float = option(0.1, "part of the rolls that hide their conditions, for guidance")
@@ -113,9 +115,12 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
     from .loop import train
 
+    check_choices(args)
     rolls, validation, processor, names, sizes = prepare_data(args)
     torch.manual_seed(training.seed)
     model = build_model(args, names, sizes, rolls.size)
+    if args.baseline == "pixel_ar":
+        return train_pixel_ar(model, args, training, rolls, validation, processor)
     plain = RollCollate(processor)
     evaluate = None
     callbacks: list[Any] = []
@@ -137,6 +142,25 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
         callbacks=callbacks,
         processor=processor,
     )
+
+
+def train_pixel_ar(
+    model: Any, args: FractalMidiArguments, training: TrainingArguments, rolls: Any, validation: Any, processor: Any
+) -> Any:
+    """Trains the pixel-AR transformer with as many parameters as `model` has, on the same rolls."""
+    import torch
+
+    from .baseline_pixel_ar import PixelARConfig, PixelARModel, evaluate_pixel_ar
+    from .fractal_midi_data import RollCollate
+    from .loop import train
+
+    torch.manual_seed(training.seed)
+    config = PixelARConfig.like(sum(p.numel() for p in model.parameters()), size=tuple(rolls.size))
+    evaluate = None
+    if validation is not None and not args.smoke:  # a roll takes seconds
+        evaluate = partial(evaluate_pixel_ar, rolls=validation, collate=RollCollate())
+    collate = RollCollate(processor, args.transpose)  # conditions and masks are not looked at
+    return train(PixelARModel(config), rolls, training, collate=collate, evaluate_fn=evaluate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
