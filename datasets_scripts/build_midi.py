@@ -3,6 +3,7 @@
     python -m intermezzo.datasets_scripts.build_midi --out data/midi
     python -m intermezzo.datasets_scripts.build_midi --out data/mine --source my_midis --source songs/one.mid
     python -m intermezzo.datasets_scripts.build_midi --out data/all --source pop909=POP909 --corpus -1 --workers 4
+    python -m intermezzo.datasets_scripts.build_midi --out data/bars --tokens
 
 Sources are folders or files of MIDI, MusicXML, ABC and Humdrum (`--source`, may be given again; NAME=PATH calls it NAME
 in the data set), and the music21 corpus (`--corpus`, number of files, -1 for all of its free collections). Without any
@@ -10,6 +11,7 @@ in the data set), and the music21 corpus (`--corpus`, number of files, -1 for al
 
 A roll holds codes: 0 silence, 1 a held note, 2 to 33 an onset in one of 32 loudness classes. A step is a sixteenth
 (--steps-per-quarter). Drums are left out. Windows begin at bar lines; in the training split they may overlap (--hop).
+With --tokens, rows are not rolls but chunks of up to 64 bars of tokens, for Museformer (`bar_token_rows.py`).
 Files go to train, validation and test by a hash of their work's name, before anything is cut. Training windows that
 share four bars with a held-out one, in whatever key and loudness, are left out.
 
@@ -47,10 +49,12 @@ from ..processing.piano_roll import (
     grid_phase,
     notes_of_codes,
 )
+from . import bar_token_rows
 from .build_score_tab import _check_settings, _write_failures
 from .midi_sources import Piece, SourceFile, files_of_corpus, files_of_source, read_pieces
 
 FORMAT = 1  # raise when the rows of the same arguments change
+KIND: tuple[dict[str, Any], dict[str, Any]] = ({}, {"tokens": True})  # said of a data set of rolls, of tokens
 DEFAULT_CORPUS = 400
 MIN_NOTES = 16
 SHINGLE_QUARTERS = 16
@@ -60,13 +64,14 @@ _FLOATS = ("tempo", "density", "register", "polyphony", "range", "dynamics", "su
 _NAMES = ("metre", "key", "mode")
 
 
-def features() -> Any:
-    """Columns of the data set."""
+def features(tokens: bool = False) -> Any:
+    """Columns of the data set of rolls, or of tokens."""
     from datasets import Features, Value
 
-    columns = {"codes": Value("binary"), "source": Value("string"), "piece_id": Value("string")}
-    columns |= {"title": Value("string"), "composer": Value("string")}
-    columns |= {name: Value("int32") for name in ("window", "bar", "start_step", "num_steps")}
+    columns = bar_token_rows.columns() if tokens else {"codes": Value("binary")}
+    columns |= {name: Value("string") for name in ("source", "piece_id", "title", "composer")}
+    if not tokens:
+        columns |= {name: Value("int32") for name in ("window", "bar", "start_step", "num_steps")}
     columns |= {name: Value("float32") for name in _FLOATS}
     columns |= {name: Value("string") for name in _NAMES}
     return Features(columns | {"split": Value("string")})
@@ -114,9 +119,9 @@ def shingles(window: Window, steps_per_quarter: int = STEPS_PER_QUARTER) -> list
     return found
 
 
-def read_file(job: tuple[SourceFile, str, int, int]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+def read_file(job: tuple[SourceFile, str, int, int, bool]) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Rows of one file, and what went wrong with it or its pieces."""
-    file, split, steps_per_quarter, hop_steps = job
+    file, split, steps_per_quarter, hop_steps, tokens = job
     try:
         pieces = read_pieces(file)
     except InputError as error:
@@ -124,7 +129,10 @@ def read_file(job: tuple[SourceFile, str, int, int]) -> tuple[list[dict[str, Any
     rows, failures = [], []
     for piece in pieces:
         try:
-            rows += rows_of_piece(piece, file.source, split, steps_per_quarter, hop_steps)
+            if tokens:
+                rows += bar_token_rows.rows_of_piece(piece, file.source, split, MIN_NOTES, shingles)
+            else:
+                rows += rows_of_piece(piece, file.source, split, steps_per_quarter, hop_steps)
         except InputError as error:
             failures.append([piece.piece_id, error.message])
     return rows, failures
@@ -163,18 +171,20 @@ def build(
     shard_files: int = 100,
     workers: int = 1,
     progress: bool = True,
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """Builds the data set, or goes on with one that was interrupted.
 
     Args:
         out: Folder; Parquet files go to `out/data`.
         sources: Folders or files, also as NAME=PATH.
-        corpus: Number of files of the music21 corpus, -1 for all; left out, 400 when there are no sources, else none.
+        corpus: Files of the music21 corpus, -1 for all; left out, 400 when there are no sources, else none.
         steps_per_quarter: Steps in a quarter note.
         hop_steps: Steps from one training window to the next; held-out windows do not overlap.
         shard_files: Files of music behind one Parquet file.
         workers: Processes; rows do not depend on it.
         progress: Show a progress bar.
+        tokens: Rows are chunks of tokens, not rolls; steps and hops do not matter then.
 
     Returns:
         `{"rows": {split: windows}, "pieces": {split: count}, "failures": count, "dropped": count}`.
@@ -190,7 +200,11 @@ def build(
     out = Path(out)
     (out / "data").mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"format": FORMAT, "sources": sources, "corpus": corpus, "hop_steps": hop_steps}
-    settings |= {"steps_per_quarter": steps_per_quarter, "shard_files": shard_files}
+    settings |= {
+        "steps_per_quarter": steps_per_quarter,
+        "shard_files": shard_files,
+        **({"tokens": True} if tokens else {}),
+    }
     _check_settings(out, settings)
     held: set[int] = set()
     totals: dict[str, Any] = {"rows": Counter(), "pieces": Counter(), "sources": Counter(), "dropped": 0}
@@ -200,18 +214,26 @@ def build(
         for split in SPLITS:
             hop = hop_steps if split == "train" else WINDOW_STEPS
             for number, start in enumerate(range(0, len(files[split]), shard_files)):
-                jobs = [(file, split, steps_per_quarter, hop) for file in files[split][start : start + shard_files]]
-                about = _finish_shard(out / "data" / f"{split}-{number:05d}.parquet", jobs, run, held, bar)
-                held.update(about["shingles"])
-                failures += about["failures"]
-                totals["rows"][split] += about["rows"]
-                totals["pieces"][split] += about["pieces"]
-                totals["sources"].update(about["sources"])
-                totals["dropped"] += about["dropped"]
+                part = files[split][start : start + shard_files]
+                jobs = [(file, split, steps_per_quarter, hop, tokens) for file in part]
+                path = out / "data" / f"{split}-{number:05d}.parquet"
+                _add_up(totals, _finish_shard(path, jobs, run, held, bar), split, held, failures)
     _write_failures(out / "failures.tsv", failures)
-    report = {**totals, "failures": len(failures)}
-    (out / "README.md").write_text(_card(settings, report), encoding="utf-8")
-    return report
+    totals["failures"] = len(failures)
+    (out / "README.md").write_text(_card(settings, totals), encoding="utf-8")
+    return totals
+
+
+def _add_up(
+    totals: dict[str, Any], about: dict[str, Any], split: str, held: set[int], failures: list[list[str]]
+) -> None:
+    """Adds what is known of a finished shard to what is known of all."""
+    held.update(about["shingles"])
+    failures += about["failures"]
+    totals["rows"][split] += about["rows"]
+    totals["pieces"][split] += about["pieces"]
+    totals["sources"].update(about["sources"])
+    totals["dropped"] += about["dropped"]
 
 
 def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: Any) -> dict[str, Any]:
@@ -234,19 +256,19 @@ def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: An
         bar.update()
     about |= {"rows": len(rows), "pieces": len({row["piece_id"] for row in rows})}
     about["sources"] = dict(sorted(Counter(row["source"] for row in rows).items()))
-    _write_shard(path, rows, about)
+    _write_shard(path, rows, about, features(tokens=bool(jobs) and jobs[0][-1]))
     return about
 
 
-def _write_shard(path: Path, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+def _write_shard(path: Path, rows: list[dict[str, Any]], about: dict[str, Any], kinds: Any) -> None:
     """Writes the notes, then the rows; the Parquet file appears whole or not at all."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     path.with_suffix(".json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     partial = path.with_suffix(".partial")
-    columns = {name: [row[name] for row in rows] for name in features()}
-    Dataset.from_dict(columns, features=features()).to_parquet(str(partial))
+    columns = {name: [row[name] for row in rows] for name in kinds}
+    Dataset.from_dict(columns, features=kinds).to_parquet(str(partial))
     partial.replace(path)
 
 
@@ -257,7 +279,7 @@ def digest_of_rows(folder: str | Path) -> str:
     total = hashlib.sha256()
     for path in sorted(Path(folder, "data").glob("*.parquet")):
         for row in pq.read_table(path).to_pylist():
-            total.update(row.pop("codes"))
+            total.update(row.pop("codes", b""))
             total.update(json.dumps(row, sort_keys=True).encode())
     return total.hexdigest()
 
@@ -265,6 +287,8 @@ def digest_of_rows(folder: str | Path) -> str:
 def _card(settings: dict[str, Any], report: dict[str, Any]) -> str:
     """Data set card."""
     splits = [split for split in reversed(SPLITS) if report["rows"][split]]
+    if settings.get("tokens"):
+        return bar_token_rows.card(settings, report, splits)
     files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
     table = "".join(f"| {split} | {report['pieces'][split]} | {report['rows'][split]} |\n" for split in splits)
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(report["sources"].items()))
@@ -326,19 +350,21 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     add("--shard-files", type=int, default=100, metavar="N", help="files behind one Parquet file (default %(default)s)")
     add("--workers", type=int, default=1, metavar="N", help="processes; rows do not depend on it (default %(default)s)")
+    add("--tokens", action="store_true", help="chunks of tokens for Museformer instead of rolls")
     add("--quiet", action="store_true", help="no progress bar")
     a = parser.parse_args(arguments)
     if min(a.steps_per_quarter, a.hop, a.shard_files, a.workers) < 1 or (a.corpus or 0) < -1:
         parser.error("--steps-per-quarter, --hop, --shard-files, --workers must be 1 or more, --corpus -1 or more")
     try:
-        report = build(
-            a.out, a.source, a.corpus, a.steps_per_quarter, a.hop, a.shard_files, a.workers, progress=not a.quiet
-        )
+        settings = (a.steps_per_quarter, a.hop, a.shard_files, a.workers)
+        report = build(a.out, a.source, a.corpus, *settings, progress=not a.quiet, tokens=a.tokens)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
     rows = ", ".join(f"{split} {report['rows'][split]}" for split in SPLITS)
-    print(f"windows: {rows}; failed: {report['failures']}; left out as overlap: {report['dropped']}; in {a.out}")
+    kind = "chunks" if a.tokens else "windows"
+    told = f"failed: {report['failures']}; left out as overlap: {report['dropped']}; in {a.out}"
+    print(f"{kind}: {rows}; {told}")
     if report["failures"]:
         place = Path(a.out) / "failures.tsv"
         print(f"{place}: {report['failures']} files or pieces failed; the file names each", file=sys.stderr)

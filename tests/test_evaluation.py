@@ -139,7 +139,7 @@ def test_variants_are_measured_with_their_switches(monkeypatch: pytest.MonkeyPat
     for name in ("measure_omr_ned", "measure_pictures", "measure_pages"):
         monkeypatch.setattr(evaluation_score_vlm, name, lambda *arguments: None)
     report = evaluate_score_vlm(REQUEST, samples=SAMPLES, variant_n=6)
-    assert seen == [{}, {"grammar": False}, {"evidence": False}, {"dense_only": True}]
+    assert seen == [{}, {"views": 1}, {"grammar": False}, {"evidence": False}, {"dense_only": True}]
     assert report.sections["decoder: as it is"]["system_exact"].value == 1
     assert report.sections["decoder: grammar off"]["system_exact"].value == 0
     assert report.sections["decoder: grammar off"]["system_exact"].n == 6

@@ -26,7 +26,17 @@ T = TypeVar("T")
 #: Stem to "module:function"; the module is relative to this package and imported when it is asked for.
 EVALUATORS: dict[str, str | Callable[..., EvaluationReport]] = {
     "score_vlm": ".evaluation_score_vlm:evaluate_score_vlm",
+    "alphatex_lm": ".evaluation_alphatex_lm:evaluate_alphatex_lm",
+    "fractal_midi": ".evaluation_fractal_midi:evaluate_fractal_midi",
+    "native_vlm": ".evaluation_native_vlm:evaluate_native_vlm",
+    "style_encoder": ".evaluation_style_encoder:evaluate_style_encoder",
 }
+DEFAULT_N = {
+    "fractal_midi": 256,
+    "native_vlm": 500,
+    "alphatex_lm": 300,
+    "style_encoder": 8000,
+}  # samples, where it is not 1000
 OUT = Path("out") / "evaluation"
 
 
@@ -139,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("stem", help=f"model to evaluate: {', '.join(sorted(EVALUATORS))}")
     parser.add_argument("--checkpoint", help="folder or Hub name; without it checkpoints/STEM")
     parser.add_argument("--data", help="held-out Parquet file or folder; built from the seed without it")
-    parser.add_argument("--n", type=int, default=1000, help="samples (default: %(default)s)")
+    parser.add_argument("--n", type=int, help="samples (default: 1000; fractal_midi 256)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the report (default: %(default)s)")
     flag = argparse.BooleanOptionalAction
@@ -166,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = {"quick": True} if given.quick else {}
     try:
         report = evaluate(
-            given.stem, checkpoint=given.checkpoint, data=given.data, n=given.n, seed=given.seed, out=given.out,
-            baselines=baselines, **options,
+            given.stem, checkpoint=given.checkpoint, data=given.data, seed=given.seed, out=given.out,
+            n=DEFAULT_N.get(given.stem, 1000) if given.n is None else given.n, baselines=baselines, **options,
         )  # fmt: skip
         for path in given.write_into:
             is_card = path.is_file() and path.read_text(encoding="utf-8").startswith("---")

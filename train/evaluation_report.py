@@ -70,6 +70,8 @@ class EvaluationReport:
         failures: What failed, named.
         notes: Sentences a reader of the figures must know.
         facts: Commit, versions, hardware, time.
+        task: Hub task name of the results.
+        dataset_type: What the test set is made of.
     """
 
     stem: str
@@ -83,6 +85,8 @@ class EvaluationReport:
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    task: str = "image-to-text"
+    dataset_type: str = "score_tab"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
@@ -255,13 +259,13 @@ def update_marked(path: str | Path, report: EvaluationReport) -> None:
     path.write_text(f"{head}{start}\n{report.markdown()}\n{end}{tail}", encoding="utf-8")
 
 
-def update_card(path: str | Path, report: EvaluationReport, task: str = "image-to-text") -> None:
+def update_card(path: str | Path, report: EvaluationReport, task: str | None = None) -> None:
     """Put the main figures into a model card: `model-index` of its front matter, and its marked table when it has one.
 
     Args:
         path: The card, a README.md with front matter.
         report: The figures.
-        task: Hub task name of the results.
+        task: Hub task name of the results; the report's own when left out.
 
     Raises:
         InputError: There is no such card.
@@ -275,8 +279,8 @@ def update_card(path: str | Path, report: EvaluationReport, task: str = "image-t
     card.data.model_name = card.data.model_name or report.stem
     card.data.eval_results = [
         EvalResult(
-            task_type=task,
-            dataset_type="score_tab",
+            task_type=task or report.task,
+            dataset_type=report.dataset_type,
             dataset_name=report.data,
             metric_type=name,
             metric_value=round(figure.value, 6),

@@ -1,0 +1,221 @@
+"""`intermezzo draw`: alphaTex to pictures, and pictures to alphaTex, by one model over text and picture codes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .processing.alphatex_grammar import Score, read_alphatex, strip_invisible, write_alphatex
+from .processing.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BARS_PER_SYSTEM = 2  # what the model was trained on
+GAP_PX = 8
+
+
+@dataclass
+class DrawResult:
+    """What came of one file.
+
+    Attributes:
+        name: Results are named after it.
+        text: Canonical alphaTex: what was drawn, or what was read.
+        picture: All its systems, one below the other; when reading, `None`.
+        file: What was written.
+        error: `None`, or one line that names the file and what is wrong.
+    """
+
+    name: str
+    text: str = ""
+    picture: Image.Image | None = None
+    file: Path | None = None
+    error: str | None = None
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint that comes along."""
+    return Path(__file__).resolve().parent / "checkpoints" / "native_vlm"
+
+
+def load_drawer(model: str | Path | None = None, device: str = "auto") -> tuple[Any, Any]:
+    """Model in float32 on its device, and processor.
+
+    Raises:
+        InputError: No NativeVLM checkpoint there, or the device is not there.
+    """
+    import torch
+
+    from .modeling.modeling_native_vlm import NativeVLMForCausalLM
+    from .processing.processing_native_vlm import NativeVLMProcessor
+
+    checkpoint = str(model or default_checkpoint())
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        loaded = NativeVLMForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
+        return loaded, NativeVLMProcessor.from_pretrained(checkpoint)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(checkpoint, f"does not load as a NativeVLM checkpoint on {device}: {why}") from error
+
+
+def _visible(text: str) -> Score:
+    """What a picture of a text shows of it."""
+    score = read_alphatex(text)
+    with_score = bool(score.staves) and "score" in score.staves[0].show
+    return strip_invisible(score, "score+tabs" if with_score else "tabs")
+
+
+def systems_of(text: str, bars: int = BARS_PER_SYSTEM) -> list[str]:
+    """A text cut into texts of so many bars, of its first staff.
+
+    Raises:
+        AlphaTexError: The text is not alphaTex.
+        InputError: It has no tab staff, or no bars.
+    """
+    score = _visible(text)
+    if not score.staves or not score.staves[0].bars:
+        raise InputError(None, "the text has no bars")
+    staff = score.staves[0]
+    if "tabs" not in staff.show or staff.percussion:
+        raise InputError(None, "only staves with tablature can be drawn")
+    parts = []
+    for start in range(0, len(staff.bars), bars):
+        part: Score = copy.deepcopy(score)
+        part.tracks = part.tracks[:1]
+        part.tracks[0].staves = [part.tracks[0].staves[0]]
+        part.staves[0].bars = part.staves[0].bars[start : start + bars]
+        parts.append(write_alphatex(part))
+    return parts
+
+
+def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other, on white."""
+    from PIL import Image as Pillow
+
+    width = max(picture.width for picture in pictures)
+    height = sum(picture.height for picture in pictures) + GAP_PX * (len(pictures) - 1)
+    sheet, y = Pillow.new("L", (width, height), 255), 0
+    for picture in pictures:
+        sheet.paste(picture, (0, y))
+        y += picture.height + GAP_PX
+    return sheet
+
+
+def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.0, seed: int | None = None) -> Image.Image:
+    """Draws a whole text, system by system.
+
+    Args:
+        model, processor: From `load_drawer`.
+        text: AlphaTex.
+        guidance: See `generate_images`.
+        seed: Draw with chance, by this seed; `None`: always the likeliest code.
+    """
+    import torch
+
+    pictures = []
+    options = {} if seed is None else {"do_sample": True, "top_k": 20}
+    for part in systems_of(text):
+        inputs = processor(text=processor.draw_prompt(part)).to(model.device)
+        free = processor.unconditional_ids().to(model.device)
+        if seed is not None:
+            torch.manual_seed(seed)
+        drawn = model.generate_images(**inputs, unconditional_ids=free, guidance_scale=guidance, **options)
+        pictures += drawn
+    return stack_systems(pictures)
+
+
+def read_picture(model: Any, processor: Any, picture: Image.Image) -> str:
+    """AlphaTex of the (largest) system in a picture."""
+    inputs = processor(images=[picture]).to(model.device)
+    rules = [processor.logits_processor(max_length=processor.max_length, want="text")]
+    written = model.generate(
+        **inputs, max_length=processor.max_length, logits_processor=rules, do_sample=False
+    )[0, inputs["input_ids"].shape[1] :].tolist()  # fmt: skip
+    return "".join(part for part in processor.parts(written) if isinstance(part, str))
+
+
+def draw(
+    inputs: Iterable[str | Path],
+    out: str | Path | None = None,
+    read: bool = False,
+    guidance: float = 1.0,
+    seed: int | None = None,
+    model: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = False,
+    drawer: tuple[Any, Any] | None = None,
+) -> list[DrawResult]:
+    """Draws alphaTex files, or reads pictures.
+
+    Args:
+        inputs: AlphaTex files; with `read` pictures of one system each.
+        out: Folder for `NAME.png` or `NAME.alphatex`; `None` writes nothing.
+        read: Read pictures instead.
+        guidance: How closely the text is followed; 1 is as learnt.
+        seed: Draw with chance; `None`: the same picture always.
+        model: Checkpoint folder or Hub name; the one that comes along when left out.
+        device: `"auto"`, `"cpu"`, `"cuda"`, ...
+        progress: Show a progress bar.
+        drawer: A loaded model and processor, in place of `model`.
+
+    Returns:
+        One result for each file, in order; one that fails has its `error`.
+
+    Raises:
+        InputError: The model is not there.
+    """
+    from tqdm.auto import tqdm
+
+    files = [Path(given) for given in inputs]
+    loaded, processor = drawer or load_drawer(model, device)
+    results = []
+    for file in tqdm(files, desc="reading" if read else "drawing", unit="file", disable=not progress, leave=False):
+        result = DrawResult(file.stem)
+        try:
+            if read:
+                _read(result, file, loaded, processor)
+            else:
+                _draw(result, file, loaded, processor, guidance, seed)
+            if out is not None:
+                _write(result, Path(out))
+        except InputError as error:
+            told = str(error)
+            result.error = told if told.startswith(str(file)) else f"{file}: {error.message}"
+        except (OSError, UnicodeDecodeError) as error:
+            result.error = f"{file}: can not be read: {' '.join(str(error).split())[:200]}"
+        results.append(result)
+    return results
+
+
+def _draw(result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None) -> None:
+    text = file.read_text(encoding="utf-8")
+    result.text = write_alphatex(_visible(text))
+    result.picture = draw_text(model, processor, text, guidance, seed)
+
+
+def _read(result: DrawResult, file: Path, model: Any, processor: Any) -> None:
+    from .processing.picture_files import load_pictures
+
+    pages = list(load_pictures(file))
+    if len(pages) != 1:
+        raise InputError(file, f"has {len(pages)} pages; give a picture of one system, or use `intermezzo read`")
+    result.text = read_picture(model, processor, pages[0].image)
+
+
+def _write(result: DrawResult, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if result.picture is not None:
+        result.file = out / f"{result.name}.png"
+        result.picture.save(result.file)
+    else:
+        result.file = out / f"{result.name}.alphatex"
+        result.file.write_text(result.text, encoding="utf-8")
+
+
+__all__ = ["DrawResult", "default_checkpoint", "draw", "draw_text", "load_drawer", "read_picture", "systems_of"]

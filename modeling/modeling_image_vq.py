@@ -1,0 +1,236 @@
+"""ImageVQ: pictures of music to a grid of whole numbers and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from ..configuration.configuration_image_vq import BORROWED_KINDS, ImageVQConfig, borrowed_sizes
+from ..processing.errors import InputError
+from .borrowed_vq import BorrowedVQ
+from .image_vq_losses import PatchDiscriminator, reconstruction_losses, width_mask
+from .layers import ConvBlock, ResidualBlock
+from .quantizers import FiniteScalarQuantizer, VectorQuantizer, check_codes
+
+
+@dataclass
+class ImageVQOutput(ModelOutput):
+    """What ImageVQ makes of pictures.
+
+    Attributes:
+        loss: Of the reconstruction and the codebook.
+        reconstruction: `(B, 1, H, W)` in [0, 1], 1 = ink.
+        codes: int64 `(B, h, w)`.
+        losses: Single losses by name, detached.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    codes: torch.LongTensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+
+
+class ImageEncoder(nn.Module):
+    """Halves the picture until a patch is one place: a strided convolution and residual blocks for each size."""
+
+    def __init__(self, config: ImageVQConfig, outputs: int) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        inputs = 1
+        for channels, stride in zip(config.channels, config.strides, strict=True):
+            blocks.append(ConvBlock(inputs, channels, stride))
+            blocks += [ResidualBlock(channels) for _ in range(config.depth)]
+            inputs = channels
+        blocks += [ResidualBlock(inputs) for _ in range(config.code_depth)]
+        self.blocks = nn.Sequential(*blocks)
+        self.out = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, ink: torch.Tensor) -> torch.Tensor:
+        """`(B, 1, H, W)` to `(B, outputs, h, w)`."""
+        return self.out(self.blocks(ink))
+
+
+class ImageDecoder(nn.Module):
+    """The encoder backwards; sizes double by repetition and a convolution, the last one by putting channels apart."""
+
+    def __init__(self, config: ImageVQConfig, inputs: int) -> None:
+        super().__init__()
+        widths, strides = list(config.channels), config.strides
+        self.inp = ConvBlock(inputs, widths[-1])
+        self.middle = nn.Sequential(*[ResidualBlock(widths[-1]) for _ in range(config.code_depth)])
+        self.strides = strides[:0:-1]
+        self.ups = nn.ModuleList(
+            nn.Sequential(ConvBlock(a, b), *[ResidualBlock(b) for _ in range(config.depth)])
+            for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.last_stride = strides[0]
+        self.out = nn.Conv2d(widths[0], strides[0][0] * strides[0][1], 3, padding=1)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """`(B, inputs, h, w)` to logits of ink, `(B, 1, H, W)`."""
+        x = self.middle(self.inp(values))
+        for stride, up in zip(self.strides, self.ups, strict=True):
+            x = up(F.interpolate(x, scale_factor=stride, mode="nearest"))
+        high, wide = self.last_stride
+        x = self.out(x).unflatten(1, (1, high, wide))  # (B, 1, high, wide, H / high, W / wide)
+        return x.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # (B, 1, H, W)
+
+
+class ImageVQPreTrainedModel(PreTrainedModel):
+    """What transformers has to know of the model, and how its weights begin."""
+
+    config_class = ImageVQConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _supports_sdpa = True  # there is no attention: whatever a model asks for that has this one inside is fine
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+        elif isinstance(module, VectorQuantizer):
+            init.normal_(module.codebook, mean=0.0, std=module.dim**-0.5)
+            init.zeros_(module.counts)
+            init.zeros_(module.sums)
+            init.zeros_(module.steps)
+
+
+class ImageVQModel(ImageVQPreTrainedModel):
+    """Encoder, codebook, decoder.
+
+    ```
+    pixel_values (B, 1, H, W) ─encoder─▶ (B, D, h, w) ─codebook─▶ codes (B, h, w) ─decoder─▶ reconstruction (B, 1, H, W)
+    ```
+    """
+
+    def __init__(self, config: ImageVQConfig) -> None:
+        super().__init__(config)
+        if config.borrowed is not None:
+            self.borrowed = BorrowedVQ(config.borrowed)
+            self.post_init()
+            return
+        self.quantizer: VectorQuantizer | FiniteScalarQuantizer
+        if config.codebook == "fsq":
+            self.quantizer = FiniteScalarQuantizer(config.fsq_levels)
+        else:
+            assert config.codebook_size is not None
+            self.quantizer = VectorQuantizer(
+                config.codebook_size, config.codebook_dim, config.ema_decay, config.revive_below, config.codebook_warmup
+            )
+        self.encoder = ImageEncoder(config, self.quantizer.dim)
+        self.decoder = ImageDecoder(config, self.quantizer.dim)
+        if config.adversarial_weight:
+            self.discriminator = PatchDiscriminator()
+        self.post_init()
+
+    def _check(self, pixel_values: torch.Tensor) -> None:
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 1:
+            raise InputError(None, f"pictures have the shape (B, 1, H, W), got {tuple(pixel_values.shape)}")
+        high, wide = self.config.patch_height, self.config.patch_width
+        height, width = pixel_values.shape[-2:]
+        if not height or not width or height % high or width % wide:
+            raise InputError(
+                None, f"a picture of {height} x {width} px does not divide into patches of {high} x {wide} px"
+            )
+
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Codes of pictures of one size. (Padding would change the codes beside it: encode sizes apart.)
+
+        Args:
+            pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
+
+        Returns:
+            int64 `(B, h, w)`.
+
+        Raises:
+            InputError: The size does not divide into patches.
+        """
+        self._check(pixel_values)
+        if self.config.borrowed is not None:
+            return self.borrowed.encode(pixel_values.to(self.dtype))
+        features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
+        return self.quantizer(features.movedim(1, -1)).codes
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Pictures of codes `(B, h, w)`: `(B, 1, H, W)` in [0, 1], 1 = ink.
+
+        Raises:
+            InputError: A code outside the codebook, or another shape.
+        """
+        if codes.ndim != 3:
+            raise InputError(None, f"codes have the shape (B, rows, columns), got {tuple(codes.shape)}")
+        if self.config.borrowed is not None:
+            check_codes(codes, self.config.codebook_size)
+            return self.borrowed.decode(codes)
+        values = self.quantizer.lookup(codes).movedim(-1, 1).to(self.dtype)  # (B, D, h, w)
+        return self.decoder(values).sigmoid()
+
+    @can_return_tuple
+    def forward(self, pixel_values: torch.Tensor, widths: torch.Tensor | None = None, **kwargs: Any) -> ImageVQOutput:
+        """Encodes and decodes.
+
+        Args:
+            pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
+            widths: `(B,)` px; what lies to the right is padding and does not count in the loss.
+            **kwargs: Not used.
+        """
+        self._check(pixel_values)
+        config = self.config
+        if config.borrowed is not None:  # frozen: it has no loss of ours
+            codes = self.borrowed.encode(pixel_values.to(self.dtype))
+            return ImageVQOutput(reconstruction=self.borrowed.decode(codes), codes=codes)
+        features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
+        found = self.quantizer(features.movedim(1, -1))
+        logits = self.decoder(found.values.movedim(-1, 1))  # (B, 1, H, W)
+        mask = width_mask(widths, pixel_values)
+        losses = reconstruction_losses(logits, pixel_values, mask, config.stroke_weight, config.edge_weight)
+        loss = config.pixel_weight * losses["pixel"] + config.edge_weight * losses["edge"]
+        losses["commitment"] = found.loss
+        loss = loss + config.commitment_weight * found.loss
+        if config.adversarial_weight:
+            drawn = logits.sigmoid() * mask
+            losses["adversarial"] = self.discriminator(pixel_values * mask, drawn, config.adversarial_weight)
+            loss = loss + losses["adversarial"]
+        return ImageVQOutput(
+            loss=loss,
+            reconstruction=logits.sigmoid(),
+            codes=found.codes,
+            losses={name: value.detach() for name, value in losses.items()},
+        )
+
+
+def borrow_image_vq(name: str) -> ImageVQModel:
+    """A picture tokenizer of transformers, by folder or Hub name, as an `ImageVQModel` that can be saved as such.
+
+    Made for photographs, it sees engraved music three times as grey; `digit_probe` says whether digits survive.
+
+    Raises:
+        InputError: It is none of `BORROWED_KINDS`.
+    """
+    import transformers
+
+    options = AutoConfig.from_pretrained(name).to_dict()
+    patch, _ = borrowed_sizes(options)
+    source = getattr(transformers, BORROWED_KINDS[options["model_type"]]).from_pretrained(name)
+    widths = {"channels": (1,) * (patch.bit_length() - 1)}  # not used
+    model = ImageVQModel(ImageVQConfig(borrowed=options, patch_height=patch, patch_width=patch, **widths))
+    model.borrowed.model.load_state_dict(source.state_dict())
+    return model.eval()
+
+
+__all__ = ["ImageVQModel", "ImageVQOutput", "ImageVQPreTrainedModel", "borrow_image_vq"]

@@ -1,0 +1,85 @@
+"""Layers of NativeVLM: those of NanoChat, with the norm of queries and keys before they turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ..configuration.configuration_native_vlm import NativeVLMConfig
+from .layers import attend, rotate
+
+
+def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
+    """Root mean square norm without weights, computed in float32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def eager_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Attention written out, to compare with; see `layers.attend`."""
+    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    return scores.masked_fill(~mask, float("-inf")).softmax(-1).to(v.dtype) @ v
+
+
+class NativeAttention(nn.Module):
+    """Causal attention with rotary positions and a norm on queries and keys."""
+
+    def __init__(self, config: NativeVLMConfig, index: int) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        self.num_heads = config.num_attention_heads
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            setattr(self, name, nn.Linear(config.hidden_size, config.hidden_size, bias=False))
+
+    def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+        """`x` `(B, T, D)`; `mask` bool `(B, 1, T, K)`, true = may look."""
+        heads = lambda t: t.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # noqa: E731 - (B, H, T, d)
+        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
+        if self.config.qk_norm:
+            q, k = rms_norm(q, self.config.rms_norm_eps), rms_norm(k, self.config.rms_norm_eps)
+        q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            k, v = cache.update(k, v, self.index)
+        how = eager_attend if self.config._attn_implementation == "eager" else attend
+        return self.o_proj(how(q, k, v, mask).transpose(1, 2).flatten(2))  # (B, T, D)
+
+
+class NativeMLP(nn.Module):
+    """Feed-forward with a squared ReLU."""
+
+    def __init__(self, config: NativeVLMConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, T, D)` to the same."""
+        return self.fc2(F.relu(self.fc1(x)).square())
+
+
+class ModalityEmbedding(nn.Embedding):
+    """One vector for text, one for pictures; both begin at zero, so that nothing learnt before is disturbed."""
+
+
+class NativeLayer(GradientCheckpointingLayer):
+    """Pre-norm layer."""
+
+    def __init__(self, config: NativeVLMConfig, index: int) -> None:
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.self_attn = NativeAttention(config, index)
+        self.mlp = NativeMLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        """See `NativeAttention.forward`."""
+        x = x + self.drop(self.self_attn(rms_norm(x, self.eps), angles, mask, cache))
+        return x + self.drop(self.mlp(rms_norm(x, self.eps)))
+
+
+__all__ = ["ModalityEmbedding", "NativeAttention", "NativeLayer", "NativeMLP", "eager_attend", "rms_norm"]

@@ -1,0 +1,63 @@
+"""Starting a NativeVLM from a language model that knows alphaTex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..processing.errors import InputError
+
+
+@torch.no_grad()
+def take_over_language_model(model: Any, language_model: Any) -> None:
+    """Puts the weights of a NanoChat into the model; the text's logits over text are then the same.
+
+    New rows of embedding and head begin at the mean of the old ones plus a little noise of the model's own.
+
+    Raises:
+        InputError: The sizes differ.
+    """
+    ours, theirs = model.config, language_model.config
+    for a, b in (
+        ("text_vocab_size", "vocab_size"),
+        ("hidden_size", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("num_hidden_layers", "num_hidden_layers"),
+        ("num_attention_heads", "num_attention_heads"),
+    ):
+        if getattr(ours, a) != getattr(theirs, b):
+            raise InputError(None, f"{a} is {getattr(ours, a)}, the language model has {getattr(theirs, b)}")
+    if theirs.num_key_value_heads != theirs.num_attention_heads or theirs.tie_word_embeddings:
+        raise InputError(
+            None, "only a language model with a key for each query, and a head of its own, can be taken over"
+        )
+    source, target, count = language_model.state_dict(), model.state_dict(), ours.text_vocab_size
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        old = source[name]
+        target[name][count:] = old.mean(0) + (target[name][count:] if "embed" in name else 0)
+        target[name][:count] = old
+    for name, value in source.items():
+        if name.startswith("model.layers."):
+            if "q_proj" in name or "k_proj" in name:
+                # NanoChat turns the other way round; with the halves of each head changed over it is the same.
+                value = value.view(ours.num_attention_heads, 2, -1, ours.hidden_size).flip(1)
+                value = value.reshape(ours.hidden_size, ours.hidden_size)
+            target[name].copy_(value)
+
+
+def freeze_all_but_new_rows(model: Any) -> None:
+    """Leaves only the rows of picture tokens in embedding and head, and the modality embedding, to learn.
+
+    Weight decay must be off then: it moves rows without a gradient too.
+    """
+    model.requires_grad_(False)
+    count = model.config.text_vocab_size
+    for weight in (model.model.embed_tokens.weight, model.lm_head.weight):
+        weight.requires_grad_(True)
+        weight.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:count]), gradient[count:]]))
+    if model.model.embed_modality is not None:
+        model.model.embed_modality.requires_grad_(True)
+
+
+__all__ = ["freeze_all_but_new_rows", "take_over_language_model"]

@@ -1,0 +1,144 @@
+"""Codebooks: continuous features to whole numbers and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..processing.errors import InputError
+
+
+class Quantized(NamedTuple):
+    """What a codebook makes of features.
+
+    Attributes:
+        values: Shape of the features; gradients pass straight through to them.
+        codes: int64, that shape without the last axis.
+        loss: How far the features are from their codes, a scalar.
+    """
+
+    values: torch.Tensor
+    codes: torch.Tensor
+    loss: torch.Tensor
+
+
+def check_codes(codes: torch.Tensor, size: int) -> None:
+    """Raises an `InputError` for a code that is not in the codebook."""
+    if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= size):
+        wrong = int(codes.min()) if int(codes.min()) < 0 else int(codes.max())
+        raise InputError(None, f"code {wrong} lies outside the codebook of {size}")
+
+
+def _sum_over_processes(*tensors: torch.Tensor) -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest of learnt vectors of length one; they are averages of what chose them (arXiv 1711.00937, appendix A).
+
+    Vectors that nobody chooses any more start anew at a feature of the present batch, all of them in the first step.
+    For the first steps of a training the features pass as they are, and only the vectors learn: pictures are mostly
+    white, and a decoder that begins with codes settles for white and asks for no others.
+
+    Args:
+        size, dim: Number and size of the vectors.
+        decay: How slowly they follow.
+        revive_below: Average choices in a batch under which a vector starts anew.
+        warmup: Training steps in which features pass as they are.
+    """
+
+    def __init__(self, size: int, dim: int, decay: float = 0.99, revive_below: float = 0.02, warmup: int = 0) -> None:
+        super().__init__()
+        self.size, self.dim, self.decay, self.revive_below, self.warmup = size, dim, decay, revive_below, warmup
+        self.register_buffer("codebook", F.normalize(torch.randn(size, dim), dim=-1))
+        self.register_buffer("counts", torch.zeros(size))
+        self.register_buffer("sums", torch.zeros(size, dim))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.steps: torch.Tensor
+        self.codebook: torch.Tensor
+        self.counts: torch.Tensor
+        self.sums: torch.Tensor
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors `(..., dim)` of codes `(...)`."""
+        check_codes(codes, self.size)
+        return self.codebook[codes]
+
+    def forward(self, features: torch.Tensor) -> Quantized:
+        """`(..., dim)`; in training the vectors move."""
+        directions = F.normalize(features.float(), dim=-1)
+        flat = directions.detach().reshape(-1, self.dim)  # (N, dim)
+        if self.training and torch.is_grad_enabled():
+            self._revive(flat)
+        with torch.autocast(flat.device.type, enabled=False):  # neighbours differ by less than bfloat16 can tell
+            codes = (flat @ self.codebook.float().t()).argmax(-1)  # (N,)
+        chosen = self.codebook.float()[codes].reshape(directions.shape)
+        if self.training and torch.is_grad_enabled():
+            self._move(flat, codes)
+        loss = (directions - chosen.detach()).square().sum(-1).mean()
+        if self.training and int(self.steps) <= self.warmup and self.warmup:
+            return Quantized(directions.to(features.dtype), codes.reshape(features.shape[:-1]), 0.0 * loss)
+        values = directions + (chosen - directions).detach()
+        return Quantized(values.to(features.dtype), codes.reshape(features.shape[:-1]), loss)
+
+    @torch.no_grad()
+    def _revive(self, flat: torch.Tensor) -> None:
+        dead = (self.counts < self.revive_below).nonzero()[:, 0]
+        if dead.numel():
+            drawn = flat[torch.randint(len(flat), (len(dead),), device=flat.device)].to(self.codebook.dtype)
+            self.codebook[dead], self.sums[dead], self.counts[dead] = drawn, drawn, 1.0
+
+    @torch.no_grad()
+    def _move(self, flat: torch.Tensor, codes: torch.Tensor) -> None:
+        self.steps += 1
+        counts = torch.bincount(codes, minlength=self.size).to(self.counts.dtype)
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, flat.to(self.sums.dtype))
+        _sum_over_processes(counts, sums)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        self.codebook.copy_(F.normalize(self.sums, dim=-1))
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """Each number rounded to one of a few levels (arXiv 2309.15505).
+
+    The paper bounds with a shifted tanh so that even counts of levels fit; here a sigmoid times the number of steps
+    does the same for all counts.
+    """
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels, self.size, self.dim = tuple(levels), math.prod(levels), len(levels)
+
+    def _steps(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([n - 1 for n in self.levels], device=like.device, dtype=torch.float32)
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors `(..., dim)` in [−1, 1] of codes `(...)`."""
+        check_codes(codes, self.size)
+        places = []
+        for count in self.levels:
+            places.append(codes % count)
+            codes = codes // count
+        return torch.stack(places, dim=-1).float() * 2 / self._steps(codes) - 1
+
+    def forward(self, features: torch.Tensor) -> Quantized:
+        """`(..., dim)`; there is nothing to learn, and the loss is 0."""
+        steps = self._steps(features)
+        bounded = torch.sigmoid(features.float()) * steps
+        rounded = bounded.detach().round()
+        values = (bounded + (rounded - bounded).detach()) * 2 / steps - 1
+        codes = torch.zeros(features.shape[:-1], dtype=torch.long, device=features.device)
+        for place in reversed(range(self.dim)):
+            codes = codes * self.levels[place] + rounded[..., place].long()
+        return Quantized(values.to(features.dtype), codes, features.new_zeros(()))
+
+
+__all__ = ["FiniteScalarQuantizer", "Quantized", "VectorQuantizer", "check_codes"]

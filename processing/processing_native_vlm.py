@@ -1,0 +1,226 @@
+"""NativeVLM's processor: pictures and text in, ids out, and parts of text and picture back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .errors import InputError
+from .grid_pictures import GridGeometry, canvas_to_grid, grid_to_canvas, to_ink
+from .image_processing_score import flat_list
+from .native_decoding import NativeLogitsProcessor
+from .native_vocabulary import NativeVocabulary
+from .system_canvas import WHITE
+
+Part = str | np.ndarray
+
+
+class NativeVLMProcessor(ProcessorMixin):
+    """Joins the image processor and the tokenizer, and knows how pictures are written into a sequence.
+
+    Args:
+        image_processor: `ScoreImageProcessor`, which finds the system in a picture.
+        tokenizer: `AlphaTexTokenizer`.
+        image_vocab_size: Codes of the picture tokenizer; as in the model's configuration, like all that follow.
+        max_rows, max_columns: Largest picture in patches.
+        scan: Whether a line of codes is a column or a row.
+        patch_height, patch_width: Pixels of a patch.
+        max_length: Tokens that fit into the model's window.
+        chat_template: How turns are written; the tokenizer's own when left out.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        image_vocab_size=2048,
+        max_rows=16,
+        max_columns=128,
+        scan="columns",
+        patch_height=16,
+        patch_width=8,
+        max_length=2048,
+        chat_template=None,
+        **kwargs,
+    ):
+        self.image_vocab_size, self.max_rows, self.max_columns = image_vocab_size, max_rows, max_columns
+        self.scan = scan
+        self.patch_height, self.patch_width, self.max_length = patch_height, patch_width, max_length
+        self.image_token = "<|image|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
+
+    @classmethod
+    def for_model(cls, config: Any, image_processor: Any, tokenizer: Any) -> NativeVLMProcessor:
+        """The processor that fits a `NativeVLMConfig`."""
+        vq = config.vq_config
+        names = ("max_rows", "max_columns", "scan")
+        return cls(
+            image_processor,
+            tokenizer,
+            image_vocab_size=vq.codebook_size,
+            patch_height=vq.patch_height,
+            patch_width=vq.patch_width,
+            max_length=config.max_position_embeddings,
+            **{name: getattr(config, name) for name in names},
+        )
+
+    @property
+    def vocabulary(self) -> NativeVocabulary:
+        """What each id means."""
+        sizes = self.image_vocab_size, self.max_rows, self.max_columns
+        return NativeVocabulary(len(self.tokenizer), *sizes, self.scan)
+
+    @property
+    def geometry(self) -> GridGeometry:
+        """How pictures are cut."""
+        return GridGeometry(self.patch_height, self.patch_width)
+
+    # --- in
+
+    def grid_picture(self, image: Any, name: str | None = None) -> np.ndarray:
+        """A picture of one system, cut and scaled to patches: uint8 with white = 255.
+
+        Raises:
+            InputError: It shows no system, or too long a one.
+        """
+        found = self.image_processor(images=[image], return_tensors="np")
+        ink = found["pixel_values"][0, 0, :, : int(found["widths"][0])]
+        canvas = np.round(WHITE * (1 - ink)).astype(np.uint8)
+        picture = canvas_to_grid(canvas, self.geometry, name or getattr(image, "filename", None) or None)
+        self.vocabulary.check_size(*self.geometry.size(picture))
+        return picture
+
+    def __call__(
+        self, images: Any = None, text: Any = None, return_tensors: str | None = "pt", **kwargs: Any
+    ) -> BatchFeature:
+        """Prepares pictures and texts.
+
+        Args:
+            images: One picture of a system, or a list; PIL pictures or arrays.
+            text: One text or a list; each `<|image|>` stands for one picture, in order. Left out, every picture gets
+                the turn that asks to read it.
+            return_tensors: `"pt"`, or `None` for lists.
+            **kwargs: Not used.
+
+        Returns:
+            `input_ids` and `attention_mask` `(B, T)`, padded on the left; with pictures `pixel_values`
+            `(P, 1, H, W)` and `image_sizes` `(P, 2)`, rows and columns of patches.
+
+        Raises:
+            InputError: More or fewer `<|image|>` than pictures, a picture that shows no system, or a text that does
+                not fit into the window.
+        """
+        pictures = [] if images is None else [self.grid_picture(image) for image in flat_list(images)]
+        if text is None:
+            text = [self.read_prompt()] * len(pictures)
+        texts = [text] if isinstance(text, str) else list(text)
+        asked = sum(one.count(self.image_token) for one in texts)
+        if asked != len(pictures):
+            raise InputError(
+                None,
+                f"the text has {asked} {self.image_token}, but there are {len(pictures)} pictures; write one for each",
+            )
+        sizes = [self.geometry.size(picture) for picture in pictures]
+        left = iter(sizes)
+        rows = [self._ids(one, left) for one in texts]
+        length = max(map(len, rows), default=0)
+        pad = self.tokenizer.pad_token_id
+        data: dict[str, Any] = {
+            "input_ids": [[pad] * (length - len(row)) + row for row in rows],
+            "attention_mask": [[0] * (length - len(row)) + [1] * len(row) for row in rows],
+        }
+        if pictures:
+            data |= {"pixel_values": stack_pictures(pictures), "image_sizes": np.array(sizes)}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def _ids(self, text: str, sizes: Any) -> list[int]:
+        """Ids of one text, with placeholders for the codes of its pictures."""
+        ids: list[int] = []
+        for index, part in enumerate(text.split(self.image_token)):
+            if index:
+                ids += self.vocabulary.placeholders(*next(sizes), self.image_token_id)
+            ids += self.tokenizer.encode(part, add_special_tokens=False)
+        self.check_length(len(ids))
+        return ids
+
+    def check_length(self, length: int, name: str | None = None) -> None:
+        """Raises where a sequence does not fit into the model's window."""
+        if length > self.max_length:
+            raise InputError(
+                name, f"is {length} tokens long, the model's window is {self.max_length}; give fewer bars at a time"
+            )
+
+    def encode_parts(self, parts: Sequence[Part]) -> list[int]:
+        """Ids of texts and grids of codes `(h, w)`, one behind the other."""
+        ids: list[int] = []
+        for part in parts:
+            if isinstance(part, str):
+                ids += self.tokenizer.encode(part, add_special_tokens=False)
+            else:
+                ids += self.vocabulary.write_grid(part)
+        return ids
+
+    # --- prompts
+
+    def prompt(self, content: Sequence[dict[str, str]]) -> str:
+        """A turn of the user, and the beginning of the answer."""
+        turns = [{"role": "user", "content": list(content)}]
+        return self.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def read_prompt(self) -> str:
+        """The turn that asks to read one picture."""
+        return self.prompt([{"type": "image"}])
+
+    def draw_prompt(self, alphatex: str) -> str:
+        """The turn that asks to draw a text; an empty one asks for any picture."""
+        return self.prompt([{"type": "text", "text": alphatex}])
+
+    def unconditional_ids(self) -> torch.Tensor:
+        """`(1, U)`, the prompt without a condition, for `generate_images`."""
+        return torch.tensor([self.tokenizer.encode(self.draw_prompt(""), add_special_tokens=False)])
+
+    # --- out
+
+    def parts(self, ids: Sequence[int]) -> list[Part]:
+        """Texts and grids of codes of a sequence, special tokens left out.
+
+        Raises:
+            InputError: A picture is unfinished or broken.
+        """
+        ids = [int(token) for token in ids]
+        found: list[Part] = []
+        last = 0
+        for begin, end in [*self.vocabulary.spans(ids), (len(ids), len(ids))]:
+            if text := self.tokenizer.decode(ids[last:begin], skip_special_tokens=True):
+                found.append(text)
+            if begin < end:
+                found.append(self.vocabulary.read_grid(ids[begin:end]))
+            last = end
+        return found
+
+    def logits_processor(self, **options: Any) -> NativeLogitsProcessor:
+        """The rules of `NativeLogitsProcessor` for this vocabulary."""
+        return NativeLogitsProcessor(self.vocabulary, self.tokenizer, **options)
+
+    def to_canvas(self, picture: Image.Image, has_score: bool | None = None) -> np.ndarray:
+        """A drawn picture on the canvas that ScoreVLM reads; see `grid_to_canvas`."""
+        return grid_to_canvas(np.asarray(picture.convert("L")), self.geometry, has_score)
+
+
+def stack_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """`(P, 1, H, W)` float32 with 1 = ink; smaller ones are padded below and on the right."""
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    out = np.zeros((len(pictures), 1, height, width), dtype=np.float32)
+    for ink, picture in zip(out, pictures, strict=True):
+        ink[0, : picture.shape[0], : picture.shape[1]] = to_ink(picture)
+    return out
+
+
+__all__ = ["NativeVLMProcessor", "stack_pictures"]

@@ -1,0 +1,250 @@
+"""Training data and training of ImageVQ and NativeVLM, without a renderer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor
+
+from intermezzo.datasets_scripts.interleaved_lessons import picture_part, text_part
+from intermezzo.drawing import load_drawer
+from intermezzo.modeling.modeling_native_vlm import NativeVLMForCausalLM
+from intermezzo.modeling.modeling_score_tower import ScoreTowerModel
+from intermezzo.processing.errors import InputError
+from intermezzo.processing.grid_pictures import GridGeometry
+from intermezzo.processing.image_processing_score import ScoreImageProcessor
+from intermezzo.processing.native_vocabulary import NativeVocabulary
+from intermezzo.processing.processing_native_vlm import NativeVLMProcessor
+from intermezzo.processing.tokenization_alphatex import AlphaTexTokenizer
+from intermezzo.train import evaluation_native_vlm, train_image_vq, train_native_vlm
+from intermezzo.train.evaluation import evaluate
+from intermezzo.train.image_vq_data import GridPictures, PictureCollate
+from intermezzo.train.image_vq_evaluation import codebook_use, psnr_db
+from intermezzo.train.native_vlm_data import LessonCollate, PackedLessons, Sequences, first_fit, read_lessons
+from intermezzo.train.native_vlm_evaluation import evaluate_lessons
+from intermezzo.train.score_vlm_data import PackedSystems
+
+from .tiny_lessons import lessons_folder, packed_folder, pieces, system_row, tiny_image_vq
+from .tiny_native_vlm import native_config
+from .tiny_score_vlm import tower_config
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("native")
+    lessons_folder(where)
+    return where
+
+
+@pytest.fixture(scope="module")
+def write() -> Sequences:
+    tokenizer = AlphaTexTokenizer()
+    return Sequences(tokenizer, NativeVocabulary(len(tokenizer), 16, 15, 128))
+
+
+LESSON = {
+    "lesson": "draw",
+    "name": "a",
+    "parts": [text_part("user", "3.3.1 |"), picture_part("assistant", np.arange(6).reshape(2, 3))],
+}
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+
+def test_only_answers_are_learnt(write: Sequences) -> None:
+    ids, learnt = write(LESSON)
+    v = write.vocabulary
+    answer = [*v.write_grid(np.arange(6).reshape(2, 3)), write.end]
+    assert ids.tolist()[-len(answer) :] == answer and learnt.tolist() == [False] * (len(ids) - len(answer)) + [
+        True
+    ] * len(answer)
+    asked = write.tokenizer.decode(ids[2 : -len(answer) - 2])
+    assert asked == "3.3.1 |"
+    everything = Sequences(write.tokenizer, v, learn_prompts=True)(LESSON)[1]
+    assert everything.tolist() == [False] + [True] * (len(ids) - 1)
+    nothing, _ = write(LESSON, unasked=True)
+    assert nothing.tolist() == [write.bos, write.user, write.end, write.assistant, *answer]
+
+
+def test_first_fit_uses_every_item_once() -> None:
+    draw = np.random.default_rng(0)
+    items = [(i, int(n)) for i, n in enumerate(draw.integers(1, 60, 300))]
+    rows = first_fit(items, 100)
+    assert sorted(i for row in rows for i in row) == list(range(300))
+    assert all(sum(items[i][1] for i in row) <= 100 for row in rows)
+    assert len(rows) < 1.15 * sum(n for _, n in items) / 100
+
+
+def test_packed_rows(write: Sequences) -> None:
+    length = len(write(LESSON)[0])
+    long = {**LESSON, "parts": [text_part("user", "3.3.1 |" * 99), *LESSON["parts"][1:]]}
+    rows = PackedLessons([LESSON] * 5 + [long], write, 2 * length + 3, unasked=0.0)
+    assert rows.too_long == 1 and sorted(map(len, rows.rows)) == [1, 2, 2]
+    batch = LessonCollate(0)([rows[i] for i in sorted(range(3), key=lambda i: -len(rows[i]))])
+    assert batch["input_ids"].shape == (3, 2 * length)
+    assert batch["document_ids"][0].tolist() == [1] * length + [2] * length
+    assert batch["document_ids"][2].tolist() == [1] * length + [0] * length
+    assert (batch["labels"][2, length:] == -100).all()
+    learnt = batch["labels"] != -100
+    assert torch.equal(batch["labels"][learnt], batch["input_ids"][learnt])
+    with pytest.raises(InputError, match="all 1 lessons are longer"):
+        PackedLessons([long], write, 20)
+
+
+def test_some_drawings_go_unasked(write: Sequences) -> None:
+    rows = PackedLessons([LESSON] * 200, write, 100, unasked=0.3)
+    alone = sum(len(ids) < len(write(LESSON)[0]) for ids, _ in rows.sequences)
+    assert 40 < alone < 80
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_chosen_and_batched(tmp_path: Path) -> None:
+    rows = [*pieces("x", 2), system_row((1, 2, 3, 4), "long 0", bars=3), system_row((1, 1, 1, 1), "low 0", low=True)]
+    systems = PackedSystems([packed_folder(tmp_path, rows)])
+    pictures = GridPictures(systems, GridGeometry())
+    assert len(pictures) == 5 and [row["picture"] is None for row in map(pictures.__getitem__, range(5))] == [
+        *[False] * 4,
+        True,
+    ]
+    batch = PictureCollate(GridGeometry())([[pictures[i] for i in range(5)]])
+    assert batch["pixel_values"].shape[:2] == (4, 1) and batch["widths"].tolist() == [
+        pictures[i]["picture"].shape[1] for i in range(4)
+    ]
+    blank = PictureCollate(GridGeometry())([pictures[4]])
+    assert not blank["pixel_values"].any() and blank["pixel_values"].shape == (1, 1, 16, 8)
+    with pytest.raises(InputError, match="3 columns or fewer"):
+        GridPictures(systems, GridGeometry(), max_columns=3)
+
+
+def test_figures_by_hand() -> None:
+    a = np.zeros((4, 4), np.uint8)
+    assert psnr_db(a, a) == 99.0
+    assert psnr_db(a, a + 255) == 0.0
+    assert psnr_db(a, a + 51) == pytest.approx(20 * np.log10(5))
+    usage, perplexity = codebook_use([np.array([[0, 1], [2, 3]]), np.array([[0, 1], [2, 3]])], 8)
+    assert usage == 0.5 and perplexity == pytest.approx(4)
+    assert codebook_use([np.array([[5]])], 4 + 4)[1] == pytest.approx(1)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_image_vq_trains_and_loads(folder: Path, tmp_path: Path) -> None:
+    packed = str(folder / "a")
+    flags = ["--packed", packed, "--packed_validation", packed, "--preset", "tiny", "--max_steps", "3", "--cpu"]
+    flags += ["--output_dir", str(tmp_path), "--validation_pictures", "3", "--tracker", "none", "--no-progress"]
+    assert train_image_vq.main(flags) == 0
+    model = AutoModel.from_pretrained(tmp_path / "best")
+    assert model.config.codebook_size == 64
+    with pytest.raises(InputError, match="say what to train on"):
+        train_image_vq.main(["--output_dir", str(tmp_path)])
+    with pytest.raises(InputError, match="say what to probe"):
+        train_image_vq.main(["--stage", "probe"])
+
+
+def settings(folder: Path, out: Path, **changes: Any) -> list[str]:
+    values = {"data": folder / "lessons", "image_vq": folder / "image_vq", "output_dir": out, "max_steps": 3,
+              "preset": "tiny", "batch_size": 1, "tracker": "none", "window": 640, **changes}  # fmt: skip
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))] + ["--cpu", "--no-progress"]
+
+
+def test_native_vlm_trains_goes_on_and_loads(folder: Path, tmp_path: Path) -> None:
+    assert train_native_vlm.main(settings(folder, tmp_path / "one", rope="plain")) == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "one" / "best")
+    processor = AutoProcessor.from_pretrained(tmp_path / "one" / "best")
+    assert model.config.rope == "plain" and processor.vocabulary == model.config.vocabulary
+    vq = AutoModel.from_pretrained(folder / "image_vq").state_dict()
+    assert all(torch.equal(value, vq[name]) for name, value in model.image_vq.state_dict().items())
+    picture = model.generate_images(
+        **processor(text=processor.draw_prompt("\\staff {tabs}\n3.3.1 |\n")), rows=5, columns=3
+    )[0]
+    assert picture.size == (24, 80)
+    go_on = settings(folder, tmp_path / "two", model=tmp_path / "one" / "final")
+    assert train_native_vlm.main([*go_on, "--new_rows_only"]) == 0
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "final").state_dict()
+    before = AutoModelForCausalLM.from_pretrained(tmp_path / "one" / "final").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight", "model.embed_modality.weight"}
+    assert torch.equal(after["lm_head.weight"][:1024], before["lm_head.weight"][:1024])
+
+
+def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Legal, parsable, and wrong."""
+    torch.manual_seed(0)
+    tokenizer = AlphaTexTokenizer()
+    config = native_config(text_vocab_size=len(tokenizer), max_rows=15, max_columns=20, max_position_embeddings=220)
+    model = NativeVLMForCausalLM(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    NativeVLMProcessor.for_model(config, ScoreImageProcessor(), tokenizer).save_pretrained(tmp_path / "model")
+    tower = ScoreTowerModel(tower_config(labels=PackedSystems([folder / "b"]).space)).eval()
+    monkeypatch.setattr(
+        evaluation_native_vlm, "load_parts", lambda request, reader: (*load_drawer(request.checkpoint), tower)
+    )
+    options = {"quick": True, "guidance_scale": 2.0, "rows": 7, "columns": 6}
+    report = evaluate(
+        "native_vlm",
+        checkpoint=tmp_path / "model",
+        data=folder / "lessons",
+        n=2,
+        out=tmp_path,
+        progress=False,
+        **options,
+    )
+    assert report.n == 2 and report.figures["parses"].value == 1 and report.figures["note_f1"].value < 0.5
+    drawing = report.sections["drawing"]
+    assert drawing["legal_grids"].value == 1 and 0 <= drawing["ink_iou"].value < 1 and not report.failures
+    assert not report.is_met("note_f1") and report.is_met("drawing/legal_grids") and report.is_met("parses")
+    assert (tmp_path / "native_vlm.json").is_file()
+    with pytest.raises(InputError, match="say what to test on"):
+        evaluate("native_vlm", checkpoint=tmp_path / "model", out=None, progress=False)
+
+
+def test_the_loss_of_lessons_is_that_of_the_model(folder: Path) -> None:
+    """One row at a time or several, packed or alone: the same nats a label."""
+    torch.manual_seed(0)
+    tokenizer = AlphaTexTokenizer()
+    config = native_config(text_vocab_size=len(tokenizer), max_rows=15, max_columns=20, max_position_embeddings=700)
+    model = NativeVLMForCausalLM(config).eval()
+    lessons = read_lessons(folder / "lessons", "validation", limit=3)
+    write = Sequences(tokenizer, config.vocabulary)
+    figures = [evaluate_lessons(model, PackedLessons(lessons, write, window, unasked=0.0), 0) for window in (400, 2000)]
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], rel=1e-2)  # bfloat16
+    total = count = 0.0
+    for lesson in lessons:
+        ids, learnt = write(lesson)
+        tokens = torch.from_numpy(ids.astype(np.int64))[None]
+        with torch.no_grad():
+            loss = model(tokens, labels=tokens.masked_fill(~torch.from_numpy(learnt)[None], -100)).loss
+        total, count = total + float(loss) * learnt.sum(), count + learnt.sum()
+    assert figures[0]["loss"] == pytest.approx(total / count, rel=1e-2)
+
+
+def test_codes_of_another_tokenizer_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = tiny_image_vq(tmp_path / "other", seed=3)
+    with pytest.raises(InputError, match="build it again"):
+        train_native_vlm.main(settings(folder, tmp_path, image_vq=other))
+    with pytest.raises(InputError, match="is no model folder"):
+        train_native_vlm.main(settings(folder, tmp_path, lm=tmp_path / "absent"))
+    with pytest.raises(InputError, match="z_loss_weight is -1"):
+        train_native_vlm.main(settings(folder, tmp_path, z_loss_weight=-1))
+    with pytest.raises(InputError, match=r"12.*64"):
+        train_image_vq.main(["--packed", str(folder / "a"), "--codebook_size", "12", "--preset", "tiny"])
+    with pytest.raises(InputError, match="window is 4000"):
+        train_native_vlm.main(settings(folder, tmp_path, window=4000))
+    with pytest.raises(InputError, match="no lessons of the split"):
+        read_lessons(folder / "lessons", "test")
+    with pytest.raises(InputError, match="no lessons sing"):
+        read_lessons(folder / "lessons", "train", ["sing"])
+    with pytest.raises(InputError, match="say what to train on"):
+        train_native_vlm.main([])
+    with pytest.raises(InputError, match="which picture tokenizer"):
+        train_native_vlm.main(["--data", str(folder / "lessons")])

@@ -1,0 +1,133 @@
+"""Figures of NativeVLM while it trains, and of what it reads and draws."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..processing.alphatex_grammar import Score, read_alphatex
+from .image_vq_evaluation import read_canvas
+from .metrics_image import image_match
+from .native_vlm_data import LessonCollate, PackedLessons
+
+
+@torch.no_grad()
+def evaluate_lessons(model: Any, rows: PackedLessons, pad: int, batch_size: int = 4) -> dict[str, float]:
+    """Loss of held-out lessons.
+
+    Returns:
+        `loss`, nats a label over all; `text_loss`, `image_loss`; `text_accuracy`, `image_accuracy`: labels that would
+        have been chosen, with the truth before them.
+    """
+    collate, first_code = LessonCollate(pad), model.config.text_vocab_size
+    sums = np.zeros((2, 3))  # text, image: nats, right, labels
+    for start in range(0, len(rows), batch_size):
+        batch = collate([rows[i] for i in range(start, min(start + batch_size, len(rows)))])
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        labels = batch.pop("labels")[:, 1:]
+        with torch.autocast(model.device.type, torch.bfloat16):
+            logits = model(**batch).logits[:, :-1].float()
+        nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        right = (logits.argmax(-1) == labels).flatten()
+        for kind, mask in enumerate(((labels < first_code) & (labels >= 0), labels >= first_code)):
+            chosen = mask.flatten()
+            sums[kind] += [float(nats[chosen].sum()), float(right[chosen].sum()), float(chosen.sum())]
+    figures = {"loss": sums[:, 0].sum() / max(sums[:, 2].sum(), 1)}
+    for name, (total, right_ones, count) in zip(("text", "image"), sums, strict=True):
+        if count:
+            figures |= {f"{name}_loss": total / count, f"{name}_accuracy": right_ones / count}
+    return {name: float(value) for name, value in figures.items()}
+
+
+@torch.no_grad()
+def read_codes(model: Any, processor: Any, codes: np.ndarray, grammar: bool = True, max_new_tokens: int = 600) -> str:
+    """What the model reads off a picture of codes `(h, w)`, greedily.
+
+    Args:
+        model, processor: NativeVLM's.
+        codes: The picture.
+        grammar: Keep to the grammar.
+        max_new_tokens: Longest answer.
+    """
+    before, _, after = processor.read_prompt().partition(processor.image_token)
+    prompt = torch.tensor([processor.encode_parts([before, codes, after])], device=model.device)
+    limit = min(prompt.shape[1] + max_new_tokens, processor.max_length)
+    rules = [processor.logits_processor(max_length=limit, want="text")] if grammar else []
+    written = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_length=limit, logits_processor=rules, do_sample=False
+    )[0, prompt.shape[1] :].tolist()
+    size = len(processor.tokenizer)
+    return processor.tokenizer.decode([token for token in written if token < size], skip_special_tokens=True)
+
+
+@dataclass
+class Drawing:
+    """A drawing of one text, and what a dense tower reads off it.
+
+    Attributes:
+        picture: The drawing.
+        read: The score on it; empty where the tower's reader can make nothing of it.
+        true_read: The score on the true picture, decoded from its codes: no drawing can be expected to beat it.
+        ink_iou: Ink overlap with that picture.
+        seconds: Time to draw.
+    """
+
+    picture: Image.Image
+    read: Score
+    true_read: Score
+    ink_iou: float
+    seconds: float
+
+
+@torch.no_grad()
+def draw_and_read(
+    model: Any, processor: Any, text: str, codes: np.ndarray, tower: Any, guidance_scale: float = 1.0, **options: Any
+) -> Drawing:
+    """Draws a text and reads the drawing.
+
+    Args:
+        model, processor: NativeVLM's.
+        text: What is asked for.
+        codes: `(h, w)`, the true picture.
+        tower: `ScoreTowerModel`.
+        guidance_scale: See `generate_images`.
+        **options: Of `generate_images`.
+    """
+    staff = read_alphatex(text).staves[0]
+    about = {"score": "score" in staff.show, "strings": staff.strings}
+    about["metre"] = staff.bars[0].time_signature or (4, 4)
+    inputs = processor(text=processor.draw_prompt(text)).to(model.device)
+    free = processor.unconditional_ids().to(model.device)
+    started = time.monotonic()
+    drawn = model.generate_images(**inputs, unconditional_ids=free, guidance_scale=guidance_scale, **options)[0]
+    seconds = time.monotonic() - started
+    true = model.decode_pictures([torch.from_numpy(np.asarray(codes, dtype=np.int64))])[0]
+    scores = [_read_or_nothing(tower, processor.to_canvas(picture, about["score"]), about) for picture in (drawn, true)]
+    return Drawing(drawn, scores[0], scores[1], _overlap(drawn, true), seconds)
+
+
+def _overlap(first: Image.Image, second: Image.Image) -> float:
+    """Ink overlap with the staves at one height: grid pictures end at the same distance below the staff."""
+    height = max(first.height, second.height)
+    padded = []
+    for picture in (first, second):
+        sheet = Image.new("L", (picture.width, height), 255)
+        sheet.paste(picture, (0, height - picture.height))
+        padded.append(sheet)
+    return image_match(*padded).ink_iou
+
+
+def _read_or_nothing(tower: Any, canvas: np.ndarray, about: dict[str, Any]) -> Score:
+    """What the tower reads, or an empty score off a drawing that its reader can make nothing of."""
+    try:
+        return read_canvas(tower, canvas, about, tower.config.labels)
+    except (ValueError, IndexError, KeyError):
+        return Score()
+
+
+__all__ = ["Drawing", "draw_and_read", "evaluate_lessons", "read_codes"]

@@ -1,0 +1,186 @@
+"""Trains ImageVQ, the picture tokenizer of NativeVLM, on packed folders (`train score_vlm --stage pack`).
+
+    accelerate launch train image_vq --packed PACKED --packed_validation HELD_OUT --output_dir RUN --max_minutes 30 \
+        --schedule_by time --mixed_precision bf16
+    accelerate launch train image_vq --packed PACKED --output_dir RUN --codebook vq --max_steps 5000
+    accelerate launch train image_vq --stage probe --model RUN/best --tower TOWER --packed_validation HELD_OUT
+
+Pictures are cropped to their ink, with tab lines 8 px apart; a system of one or two bars is then 200 to 600 codes.
+*probe* compares what a dense tower reads before and after the codes. `--smoke` takes 4 steps of a tiny model on systems
+drawn on the spot.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..processing.errors import InputError
+from .arguments import TrainingArguments, option, parse_arguments
+
+
+@dataclass
+class ImageVQTrainingArguments(TrainingArguments):
+    """The loop's settings, with this model's own defaults."""
+
+    output_dir: str = option("runs/image_vq", "folder for checkpoints, logs, best/ and final/")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    warmup_steps: int = option(100, "steps of linear warm-up")
+    metric_for_best: str = option("stroke_f1_exact", "figure of the evaluation that decides which weights are best")
+    greater_is_better: bool = option(True, "whether a larger figure is better")
+
+    def __post_init__(self) -> None:
+        if not (self.max_steps or self.num_epochs or self.max_minutes):
+            self.num_epochs = 3.0
+        super().__post_init__()
+
+
+@dataclass
+class ImageVQArguments:
+    """What only ImageVQ's training needs."""
+
+    stage: str = option(
+        "train",
+        "train; probe: what a reader reads; borrow: take one of transformers (--model)",
+        choices=("train", "probe", "borrow"),
+    )
+    packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
+    packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
+    validation_pictures: int = option(200, "pictures of the validation set that are looked at")
+    model: str = option("", "model folder to go on from, or to probe")
+    tower: str = option("", "stage probe: folder of a ScoreTower, or of a ScoreVLM that has one")
+    preset: str = option("base", "size of a new model", choices=("tiny", "base", "square"))
+    codebook: str = option("", "of a new model: vq or fsq; empty: the preset's own", choices=("", "vq", "fsq"))
+    codebook_size: int = option(0, "codes of a new vq model; 0: 2,048")
+    fsq_levels: list[int] = option([], "levels of a new fsq model; empty: the preset's own")  # noqa: RUF009
+    codebook_warmup: int = option(400, "steps in which the decoder of a new vq model sees features, not yet codes")
+    adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
+    max_bars: int = option(2, "longest systems, in bars; 0: all")
+    max_columns: int = option(96, "widest systems, in patches")
+    pixels: int = option(700_000, "pixels of the canvases of a batch; pictures of like size come together")
+    augment: float = option(0.3, "part of the pictures that is moved, scaled, blurred a little")
+    smoke: bool = option(False, "4 steps of a tiny model on made-up systems")
+
+
+def build_model(args: ImageVQArguments) -> Any:
+    """A new model of the preset, or the one to go on from."""
+    from ..configuration.configuration_image_vq import PRESETS
+    from ..modeling.modeling_image_vq import ImageVQModel
+
+    if args.model:
+        if not (Path(args.model) / "config.json").is_file():
+            raise InputError(args.model, "is no model folder")
+        return ImageVQModel.from_pretrained(args.model)
+    changes: dict[str, Any] = {name: getattr(args, name) for name in ("adversarial_weight", "codebook_warmup")}
+    if args.codebook:
+        changes |= {"codebook": args.codebook, "codebook_size": None}
+    if args.codebook_size:
+        changes["codebook_size"] = args.codebook_size
+    if args.fsq_levels:
+        changes["fsq_levels"] = args.fsq_levels
+    try:
+        return ImageVQModel(PRESETS[args.preset](**changes))
+    except ValueError as error:
+        raise InputError(None, str(error)) from error
+
+
+def image_vq_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The loss, and its parts for the log."""
+    out = model(**batch)
+    return out.loss, out.losses
+
+
+def pictures_of(args: ImageVQArguments, folders: list[str], model: Any, augment: float) -> Any:
+    """Grid pictures of packed folders for this model."""
+    from .image_vq_data import GridPictures
+    from .score_vlm_data import PackedSystems
+
+    return GridPictures(PackedSystems(folders), model.config.geometry, args.max_bars, args.max_columns, augment)
+
+
+def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
+    """Trains; returns the loop's result."""
+    from .image_vq_data import PictureCollate
+    from .image_vq_evaluation import evaluate_image_vq
+    from .loop import train
+    from .score_vlm_data import Buckets
+
+    model = build_model(args)
+    pictures = pictures_of(args, args.packed, model, args.augment)
+    evaluate = None
+    if args.packed_validation:
+        held_out = pictures_of(args, args.packed_validation, model, 0.0)
+        evaluate = lambda m: evaluate_image_vq(m, held_out, args.validation_pictures)  # noqa: E731
+    training.batch_size = 1  # a row is a bucket, which is a batch already
+    return train(
+        model,
+        Buckets(pictures, args.pixels, training.seed),
+        training,
+        collate=PictureCollate(model.config.geometry),
+        loss_fn=image_vq_loss,
+        evaluate_fn=evaluate,
+    )
+
+
+def run_probe(args: ImageVQArguments) -> dict[str, float]:
+    """Figures of the tokenizer and of the reader, printed as JSON."""
+    from transformers import AutoConfig
+
+    from ..modeling.modeling_score_tower import ScoreTowerModel
+    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
+    from .image_vq_evaluation import digit_probe, evaluate_image_vq
+
+    if not (args.model and args.packed_validation):
+        raise InputError(None, "say what to probe and on what: --model FOLDER --packed_validation FOLDER")
+    model = build_model(args).float().eval()
+    pictures = pictures_of(args, args.packed_validation, model, 0.0)
+    figures = evaluate_image_vq(model, pictures, args.validation_pictures)
+    if args.tower:
+        if AutoConfig.from_pretrained(args.tower).model_type == "score_vlm":
+            tower = ScoreVLMForConditionalGeneration.from_pretrained(args.tower).vision_tower
+        else:
+            tower = ScoreTowerModel.from_pretrained(args.tower)
+        figures |= digit_probe(model, tower.float().eval(), pictures, args.validation_pictures)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
+    return figures
+
+
+def run_smoke(args: ImageVQArguments, training: TrainingArguments) -> Any:
+    """Four steps of a tiny model on systems drawn on the spot."""
+    from .score_vlm_pack import generated_rows, pack
+
+    folder = Path(training.output_dir)
+    pack(generated_rows(0, 12, "train", 0.0), folder / "packed")
+    packed = [str(folder / "packed")]
+    args = replace(args, preset="tiny", packed=packed, packed_validation=packed, validation_pictures=4, pixels=200_000)
+    common: dict[str, Any] = dict(max_steps=4, max_minutes=0.0, num_epochs=0.0, logging_steps=1, overwrite=True)
+    return run_train(replace(args, max_bars=0, max_columns=400), replace(training, **common, schedule_by="steps"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains or probes; see the module's text for the commands."""
+    flags = list(sys.argv[1:] if argv is None else argv)
+    args, training = parse_arguments((ImageVQArguments, ImageVQTrainingArguments), flags, prog="train image_vq")
+    if args.smoke:
+        run_smoke(args, training)
+    elif args.stage == "probe":
+        run_probe(args)
+    elif args.stage == "borrow":
+        from ..modeling.modeling_image_vq import borrow_image_vq
+
+        if not args.model:
+            raise InputError(None, "say which tokenizer to borrow: --model FOLDER_OR_HUB_NAME")
+        borrow_image_vq(args.model).save_pretrained(training.output_dir)
+    else:
+        if not args.packed:
+            raise InputError(None, "say what to train on: --packed FOLDER (made by train score_vlm --stage pack)")
+        run_train(args, training)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
