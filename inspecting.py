@@ -184,8 +184,8 @@ def draw_attention(looker: StyleLooker, picture: Any, seen: Seen) -> Any:
     tiles = [plain]
     for place in [len(seen.mask), *used]:
         weights = seen.attentions[place]
-        strength = Image.fromarray((weights / max(float(weights.max()), 1e-12)).astype(np.float32))
-        strength = np.asarray(strength.resize((side, side), Image.Resampling.BILINEAR))[..., None]
+        glow = Image.fromarray((weights / max(float(weights.max()), 1e-12)).astype(np.float32))
+        strength = np.asarray(glow.resize((side, side), Image.Resampling.BILINEAR))[..., None]
         grey = plain.mean(-1, keepdims=True) * 0.5
         tiles.append(np.clip(grey + strength * (np.array([1.0, 0.55, 0.0]) - grey) * 0.75, 0, 1))
     gap = np.ones((side, 4, 3))

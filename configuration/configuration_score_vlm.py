@@ -92,9 +92,10 @@ class ScoreVLMConfig(PreTrainedConfig):
         if self.vision_config is None:
             for name, value in tower_options("small").items():
                 setattr(self, name, value)
-        self.text_config = sub_config(self.text_config or text_options(), "nanochat")
+        text: Any = sub_config(self.text_config or text_options(), "nanochat")
+        self.text_config = text
         if self.fusion_layers is None:
-            layers = self.text_config.num_hidden_layers
+            layers = text.num_hidden_layers
             self.fusion_layers = [max(0, layers - BEFORE_THE_LAST)] * FUSION_COUNT
 
     def _check_fusion(self) -> None:

@@ -231,7 +231,7 @@ def build(
                 raise InputError(source, f"the piece {piece!r} is in {split} and in {pieces[piece]}; build it again")
         failures += about["failures"]
     _write_failures(out / "failures.tsv", failures)
-    report = {name: dict(total) for name, total in totals.items()}
+    report: dict[str, Any] = {name: dict(total) for name, total in totals.items()}
     report |= {"images": {split: len(names) for split, names in sorted(used.items())}, "failures": len(failures)}
     (out / "README.md").write_text(_card(settings, report, images), encoding="utf-8")
     return report

@@ -198,7 +198,7 @@ def build(
     corpus = (0 if sources else DEFAULT_CORPUS) if corpus is None else corpus
     files = collect_files(sources, corpus)
     out = Path(out)
-    (out / "data").mkdir(parents=True, exist_ok=True)
+    _make_folders(out)
     settings: dict[str, Any] = {"format": FORMAT, "sources": sources, "corpus": corpus, "hop_steps": hop_steps}
     settings |= {
         "steps_per_quarter": steps_per_quarter,
@@ -224,6 +224,19 @@ def build(
     return totals
 
 
+def _notes_of(shard: Path) -> Path:
+    """What is known of a shard; not beside it, so that `data` holds Parquet and nothing else."""
+    return shard.parent.parent / "notes" / f"{shard.stem}.json"
+
+
+def _make_folders(out: Path) -> None:
+    """Makes the folders of the data set; notes that an older version left in `data` go where they belong."""
+    for name in ("data", "notes"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for old in (out / "data").glob("*.json"):
+        old.replace(_notes_of(old))
+
+
 def _add_up(
     totals: dict[str, Any], about: dict[str, Any], split: str, held: set[int], failures: list[list[str]]
 ) -> None:
@@ -238,10 +251,9 @@ def _add_up(
 
 def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: Any) -> dict[str, Any]:
     """Reads the files of one shard unless it is there already; returns what is to be known about it."""
-    notes = path.with_suffix(".json")
     if path.exists():
         bar.update(len(jobs))
-        return json.loads(notes.read_text(encoding="utf-8"))
+        return json.loads(_notes_of(path).read_text(encoding="utf-8"))
     rows: list[dict[str, Any]] = []
     about: dict[str, Any] = {"failures": [], "dropped": 0, "shingles": []}
     for found, failed in run(read_file, jobs):
@@ -265,7 +277,7 @@ def _write_shard(path: Path, rows: list[dict[str, Any]], about: dict[str, Any], 
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    path.with_suffix(".json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    _notes_of(path).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     partial = path.with_suffix(".partial")
     columns = {name: [row[name] for row in rows] for name in kinds}
     Dataset.from_dict(columns, features=kinds).to_parquet(str(partial))

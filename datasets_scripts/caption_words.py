@@ -163,7 +163,8 @@ def choose(
 ) -> list[Statement]:
     """Up to so many statements about different things, by weight, none about what is in `without`."""
     taken = set(without or ())
-    left, chosen = list(candidates), []
+    left = list(candidates)
+    chosen: list[Statement] = []
     while len(chosen) < count:
         taken |= {name for group in _SAME_THING if group & taken for name in group}
         left = [s for s in left if s.name not in taken and not taken & s.states.keys()]

@@ -88,7 +88,7 @@ def fax_lines(sheet: Sheet, strength: float) -> None:
     """Rows that were lost or printed twice, and pepper."""
     rng = sheet.rng
     for y in np.flatnonzero(rng.random(sheet.height) < 0.012 * strength):
-        sheet.pixels[y] = sheet.pixels[max(y - 1, 0)] if rng.random() < 0.7 else 255
+        sheet.pixels[y] = sheet.pixels[max(int(y) - 1, 0)] if rng.random() < 0.7 else 255
     sheet.pixels[rng.random((sheet.height, sheet.width)) < 0.004 * strength] = 0
 
 
@@ -136,8 +136,7 @@ def exposure(sheet: Sheet, strength: float) -> None:
     contrast = 1 + strength * rng.uniform(-0.5, 0.15)
     level = strength * rng.uniform(-60, 25)
     gamma = float(np.exp(strength * rng.uniform(-0.45, 0.45)))
-    table = np.arange(256, dtype=np.float32)
-    table = 255 * (table / 255) ** gamma
+    table = 255 * (np.arange(256, dtype=np.float32) / 255) ** gamma
     table = (table - 160) * contrast + 160 + level
     sheet.pixels = cv2.LUT(sheet.pixels, np.clip(table, 0, 255).astype(np.uint8))
 
@@ -202,8 +201,8 @@ def jpeg(sheet: Sheet, strength: float) -> None:
         quality = int(np.clip(92 - 74 * strength * rng.uniform(0.6, 1.0), 14, 95))
         done, data = cv2.imencode(".jpg", sheet.pixels[..., ::-1] if sheet.pixels.ndim == 3 else sheet.pixels,
                                   [cv2.IMWRITE_JPEG_QUALITY, quality])  # fmt: skip
-        if done:
-            back = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        back = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if done else None
+        if back is not None:
             sheet.pixels = np.ascontiguousarray(back[..., ::-1]) if back.ndim == 3 else back
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -167,7 +168,7 @@ class Warp:
         # A runaway perspective must not ask for a picture of any size.
         size = np.minimum(size, (4 * width + 64, 4 * height + 64))
         maps = _coarse_maps(self, low, size)
-        border = {"borderMode": cv2.BORDER_REPLICATE}
+        border: dict[str, Any] = {"borderMode": cv2.BORDER_REPLICATE}
         if outside is not None:
             value = np.broadcast_to(np.asarray(outside, dtype=float), (3,))
             border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": tuple(value)}

@@ -160,7 +160,8 @@ class ImageSet:
 
 def draw_images(fitting: Sequence[tuple[Image, float]], count: int, rng: random.Random) -> list[Image]:
     """Different images by weight; fewer when there are not so many."""
-    left, drawn = list(fitting), []
+    left = list(fitting)
+    drawn: list[Image] = []
     while left and len(drawn) < count:
         number = rng.choices(range(len(left)), weights=[weight for _, weight in left])[0]
         drawn.append(left.pop(number)[0])

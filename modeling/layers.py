@@ -50,8 +50,8 @@ def attend(
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     if k.shape[-2] > _SHORT:  # all scores at once would take too much memory
         with torch.autocast("cpu", enabled=False):
-            parts = (part.float() for part in (q, k, v))
-            return F.scaled_dot_product_attention(*parts, attn_mask=mask, dropout_p=dropout).to(q.dtype)
+            out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, dropout_p=dropout)
+            return out.to(q.dtype)
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, T, T)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

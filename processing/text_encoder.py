@@ -118,9 +118,8 @@ class _Once:
             raise InputError(None, f"encoder {self.name!r} takes a list of texts, got {type(texts).__name__}")
         different = list(dict.fromkeys(texts))
         place = {text: number for number, text in enumerate(different)}
-        order = [place[text] for text in texts]
+        order = np.asarray([place[text] for text in texts], dtype=np.int64)
         found = self.inner(different or [""])
-        order = np.asarray(order, dtype=np.int64)
         return EncodedTexts(found.embed[order], found.pooled[order], found.mask[order])
 
 

@@ -175,9 +175,9 @@ def _snapped(start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarra
     beat = np.floor((start + 1.5) / quarter).astype(np.int64)
     beat -= beat.min()
     misses = []
-    for step in (quarter // 4, quarter // 3):
+    for size in (quarter // 4, quarter // 3):
         miss = np.zeros(int(beat.max()) + 1)
-        np.add.at(miss, beat, np.abs(start - np.round(start / step) * step))
+        np.add.at(miss, beat, np.abs(start - np.round(start / size) * size))
         misses.append(miss)
     step = np.where(misses[1] + 0.5 < misses[0], quarter // 3, quarter // 4)[beat]  # sixteenths where in doubt
     first = np.floor(start / step + 0.5) * step
@@ -327,7 +327,8 @@ def transpose(ids: np.ndarray, semitones: int) -> np.ndarray | None:
     pitched = KIND_OF[ids] == KINDS.index("Pitch")
     moved = PLACE_OF[ids] + semitones
     if not (pitched & ((moved < 0) | (moved >= 128))).any():
-        return np.where(pitched, ids + semitones, ids).astype(ids.dtype)
+        # Packed texts are unsigned, and a shift down is not.
+        return np.where(pitched, ids.astype(np.int64) + semitones, ids).astype(ids.dtype)
     return None
 
 

@@ -99,6 +99,21 @@ def test_four_workers_and_a_resumed_run_give_the_same_rows(
         build(tmp_path / "half", source, shard_files=10, hop_steps=64, progress=False)
 
 
+def test_a_folder_of_an_older_version_goes_on_and_then_loads(
+    built: tuple[Path, dict[str, Any]], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That version kept its notes beside the Parquet files."""
+    old = tmp_path / "old"
+    shutil.copytree(built[0], old)
+    for path in (old / "notes").iterdir():
+        path.rename(old / "data" / path.name)
+    (old / "notes").rmdir()
+    monkeypatch.setattr(build_midi, "read_file", lambda job: pytest.fail("was read again"))
+    assert build(old, [f"songs={folder}"], shard_files=10, progress=False) == built[1]
+    assert {path.suffix for path in (old / "data").iterdir()} == {".parquet"}
+    assert {path.stem for path in (old / "notes").iterdir()} == {path.stem for path in (old / "data").iterdir()}
+
+
 def test_only_training_windows_overlap(folder: Path, built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     report = build(tmp_path, [f"songs={folder}"], hop_steps=32, progress=False)
     for split in ("validation", "test"):
@@ -247,9 +262,9 @@ def test_the_corpus_is_there_without_any_source(tmp_path: Path) -> None:
 def test_the_data_set_loads_and_has_a_card(built: tuple[Path, dict[str, Any]]) -> None:
     from datasets import load_dataset
 
-    files = str(built[0] / "data" / "train-*.parquet")
-    data = load_dataset("parquet", data_files=files, split="train", cache_dir=str(built[0] / "cache"))
-    assert len(data) == built[1]["rows"]["train"] and len(data[0]["codes"]) == 128 * 256
+    data = load_dataset("parquet", data_dir=str(built[0] / "data"), cache_dir=str(built[0] / "cache"))
+    assert {split: len(rows) for split, rows in data.items()} == built[1]["rows"]
+    assert len(data["train"][0]["codes"]) == 128 * 256
     card = (built[0] / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---") and f"| test | {built[1]['pieces']['test']} |" in card and str(built[0]) not in card
     assert json.loads((built[0] / "build.json").read_text())["shard_files"] == 10

@@ -273,6 +273,8 @@ def test_transposed_and_faster_texts_are_the_same_music() -> None:
         (s, n, p - (low if program >= 0 else 0), v, program) for s, n, p, v, program in plain
     )
     assert transpose(ids, -low - 1) is None
+    packed = transpose(ids.astype(np.uint16), -low)  # as packs keep them
+    assert packed is not None and packed.dtype == np.uint16 and np.array_equal(packed, up)
     faster = scale_tempo(ids, 1.1)
     assert notes_of(decode(faster)) == plain
     wanted = [min(max(round(tempo * 1.1), 20), 260) for _, tempo in tempos_of(decode(ids))]

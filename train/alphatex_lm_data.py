@@ -259,6 +259,9 @@ class PackedTexts:
         ends = self.ends[part]
         return np.asarray(self.arrays[part][(int(ends[k - 1]) if k else 0) : int(ends[k])])
 
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
     def piece(self, i: int) -> str:
         """Name of a text's piece, different in each pack."""
         part = int(np.searchsorted(self.starts, i, side="right")) - 1

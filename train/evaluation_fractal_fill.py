@@ -86,7 +86,7 @@ def _sums(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def bars_hidden(held_out: HeldOut, rng: np.random.Generator) -> np.ndarray:
     """Four bars in the middle of each roll, bool `(N, P, T)`."""
     masks = np.zeros(held_out.codes.shape, dtype=bool)
-    bars = masks.shape[2] // BAR_STEPS
+    bars = held_out.codes.shape[2] // BAR_STEPS
     for mask in masks:
         first = int(rng.integers(1, max(2, bars - HIDDEN_BARS))) * BAR_STEPS
         mask[:, first : first + HIDDEN_BARS * BAR_STEPS] = True

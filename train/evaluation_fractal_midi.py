@@ -160,10 +160,10 @@ def compare_baselines(
     else:
         report.notes.append("No figures of pixel-AR beside the weights: see train/fractal_midi_baselines.py.")
     plain = PixelARModel(PixelARConfig.like(sum(p.numel() for p in model.parameters()))).eval().to(model.device)
-    theirs = seconds_per_roll(plain)
+    slow = seconds_per_roll(plain)
     blocks = plain.config.size[0] * plain.config.size[1] * 2 // plain.config.window
     report.notes.append(NOTES["pixel"].format(block=plain.config.window // 2, blocks=blocks))
-    faster = Estimate(theirs / seconds.value, theirs / seconds.high, theirs / seconds.low, seconds.n, seconds.unit)
+    faster = Estimate(slow / seconds.value, slow / seconds.high, slow / seconds.low, seconds.n, seconds.unit)
     report.figures["times_faster_than_pixel_ar"] = faster
 
 

@@ -88,7 +88,7 @@ def measure_pixel_ar(folder: str, held_out: HeldOut, n: int, samples: int, seed:
     draw = torch.Generator().manual_seed(seed)
     made = codes_of_values(model.generate(samples, draw)[:, 0].cpu().numpy())
     seconds = (time.perf_counter() - started) / samples
-    about = {"parameters": model.config.num_parameters, "window": model.config.window}
+    about: dict[str, Any] = {"parameters": model.config.num_parameters, "window": model.config.window}
     about["weights_sha256"] = weights_sha256(folder)
     log = Path(folder).parent / "log.jsonl"
     if log.exists():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -197,8 +197,23 @@ class StyleCollate:
         return picture.crop((left, top, left + width, top + height))
 
 
+class Collate(Protocol):
+    """What makes a batch of rows and says of what shapes its targets are: `StyleCollate`, or that of a pack."""
+
+    @property
+    def learnt(self) -> list[str]:
+        """Targets that are learnt."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each target."""
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Arguments of `StyleEncoderModel.forward`."""
+
+
 @torch.no_grad()
-def look_at(model: Any, pictures: StylePictures, collate: StyleCollate, batch_size: int) -> dict[str, Any]:
+def look_at(model: Any, pictures: GroupedRows, collate: Collate, batch_size: int) -> dict[str, Any]:
     """What a model says of all pictures of a split, with the mean of its loss.
 
     Returns:
@@ -225,7 +240,7 @@ def look_at(model: Any, pictures: StylePictures, collate: StyleCollate, batch_si
     return {"loss": loss, **{name: torch.cat(parts).numpy() for name, parts in found.items()}}
 
 
-def evaluate_pictures(model: Any, pictures: StylePictures, collate: StyleCollate, batch_size: int) -> dict[str, float]:
+def evaluate_pictures(model: Any, pictures: GroupedRows, collate: Collate, batch_size: int) -> dict[str, float]:
     """The figures by which training is followed; see `metrics_style`.
 
     Returns:

@@ -50,7 +50,7 @@ class Looked:
 
     def target(self, target: str, rows: Sequence[int]) -> np.ndarray:
         """Targets of rows that have one, stacked."""
-        return np.stack([self.targets[target][row] for row in rows])  # type: ignore[arg-type]
+        return np.stack([np.asarray(self.targets[target][row]) for row in rows])
 
 
 def place_of(content: str, seed: int) -> bytes:

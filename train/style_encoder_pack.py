@@ -78,7 +78,7 @@ def pack_pictures(folder: str | Path, split: str, processor: Any, out: str | Pat
             for name in ("style", "content", "caption", "caption_zh"):
                 columns[name].append(row[name])
             columns["text"].append(_text_number(row, texts, targets))
-    np.savez(part / "texts.npz", **_tables(targets))
+    np.savez(part / "texts.npz", **_tables(targets))  # type: ignore[arg-type] # stubs hold any name for allow_pickle
     (part / "rows.json").write_text(json.dumps({"settings": settings, **columns}, ensure_ascii=False), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)

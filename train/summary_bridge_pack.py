@@ -114,7 +114,7 @@ def choose_captions(captions: Sequence[Any], count: int, seed: int) -> list[Any]
         mine = [caption for caption in captions if caption.language == language]
         draw.shuffle(mine)
         seen: dict[str, int] = {}
-        order = []
+        order: list[tuple[int, int, Any]] = []
         for caption in mine:
             seen[caption.kind] = seen.get(caption.kind, 0) + 1
             order.append((seen[caption.kind], len(order), caption))
@@ -228,8 +228,8 @@ def write_split(folder: Path, split: _Split, encode: Any, progress: bool, batch_
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in split.told)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)  # a split appears whole or not at all
-    names = {"windows": split.windows, "captions": split.texts, "texts": texts, "failures": split.failures}
-    return {"bars": len(split.bar_starts), **{name: len(part) for name, part in names.items()}}
+    counts = {"bars": len(split.bar_starts), "windows": len(split.windows), "captions": len(split.texts)}
+    return counts | {"texts": len(texts), "failures": len(split.failures)}
 
 
 def pack(

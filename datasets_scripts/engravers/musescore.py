@@ -158,7 +158,8 @@ def engrave(
     if [[s for s, _ in heads] for _, heads in onsets] != [sorted(n.string for n in b.notes) for *_, b in beats]:
         raise ValueError("the numbers that were drawn are not those of the text")
     edges = _bar_edges(answer, len(score.staves[0].bars))
-    beat_x, note_y = {}, {}
+    beat_x: dict[tuple[int, int, int], float] = {}
+    note_y: dict[tuple[int, int, int, int], float] = {}
     for (_, bar, voice, k, _), (x, heads) in zip(beats, onsets, strict=True):
         if not edges[bar][0] - 2 < x < edges[bar][1] + 2:
             raise ValueError(f"beat {k + 1} of bar {bar + 1} was drawn in another bar")

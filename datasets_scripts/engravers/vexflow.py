@@ -252,7 +252,7 @@ def engrave(
     shown_as(score, "score+tabs" if style["score"] else "tabs")
     answer = worker.ask(job_of(score, style))
     image = Image.open(io.BytesIO(base64.b64decode(answer["png"])))
-    note_y = {}
+    note_y: dict[tuple[int, int, int, int], float] = {}
     for beat in answer["beats"]:
         strings = sorted(n.string for n in score.staves[0].bars[beat["bar"]].voices[0][beat["beat"]].notes)
         note_y |= {(beat["bar"], 0, beat["beat"], s): y for s, y in zip(strings, beat["ys"], strict=True)}
