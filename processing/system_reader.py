@@ -324,13 +324,13 @@ class SystemReader:
         except AlphaTexError:
             return SystemReading(text, [0.0] * max(len(dense.bar_confidence), 1), seconds)
         bars = score.staves[0].bars
-        if bars and bars[0].time_signature is None and metre != (4, 4):
-            bars[0].time_signature = metre  # not drawn, but without it the text would mean 4/4
         drafted = dense.score.staves[0].bars
         confidence = [
             chance if i < len(drafted) and bar == drafted[i] else min(chance, 0.4)
             for i, (bar, chance) in enumerate(zip(bars, [*dense.bar_confidence, *[0.0] * len(bars)], strict=False))
         ]
+        if bars and bars[0].time_signature is None and metre != (4, 4):
+            bars[0].time_signature = metre  # not drawn, but without it the text would mean 4/4
         notes = sum(len(beat.notes) for *_, beat in score.beats())
         return SystemReading(
             text=write_alphatex(score),

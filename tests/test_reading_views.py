@@ -150,8 +150,9 @@ def test_a_look_without_metre_takes_the_one_of_the_first(parts: tuple, monkeypat
     ]
     monkeypatch.setattr(SystemReader, "_look", lambda self, systems: outs)
     canvas = replace(system(), array=np.full((240, -(-width // 16) * 16), 255, dtype=np.uint8))
-    text = SystemReader(*parts, dense_only=True, views=3).read_systems([canvas], chained=False)[0].text
-    assert text == RIGHT  # voted without a metre, and told the one that was in force
+    reading = SystemReader(*parts, dense_only=True, views=3).read_systems([canvas], chained=False)[0]
+    assert reading.text == RIGHT  # voted without a metre, and told the one that was in force
+    assert reading.unsure_bars == []  # which makes the bar no less sure
 
 
 def test_a_wrong_number_of_looks_is_one_line(parts: tuple) -> None:
