@@ -193,7 +193,7 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
 
     def __init__(self, config: NativeVLMConfig) -> None:
         super().__init__(config)
-        assert config.vocab_size is not None
+        assert config.vocab_size is not None and isinstance(config.vq_config, ImageVQConfig)
         self.model = NativeVLMModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.image_vq = ImageVQModel(config.vq_config)

@@ -145,7 +145,8 @@ class NativeVLMProcessor(ProcessorMixin):
         ids: list[int] = []
         for index, part in enumerate(text.split(self.image_token)):
             if index:
-                ids += self.vocabulary.placeholders(*next(sizes), self.image_token_id)
+                rows, columns = next(sizes)
+                ids += self.vocabulary.placeholders(rows, columns, self.image_token_id)
             ids += self.tokenizer.encode(part, add_special_tokens=False)
         self.check_length(len(ids))
         return ids

@@ -99,7 +99,7 @@ def draw_and_read(
         **options: Of `generate_images`.
     """
     staff = read_alphatex(text).staves[0]
-    about = {"score": "score" in staff.show, "strings": staff.strings}
+    about: dict[str, Any] = {"score": "score" in staff.show, "strings": staff.strings}
     about["metre"] = staff.bars[0].time_signature or (4, 4)
     inputs = processor(text=processor.draw_prompt(text)).to(model.device)
     free = processor.unconditional_ids().to(model.device)
@@ -114,12 +114,13 @@ def draw_and_read(
 def _overlap(first: Image.Image, second: Image.Image) -> float:
     """Ink overlap with the staves at one height: grid pictures end at the same distance below the staff."""
     height = max(first.height, second.height)
-    padded = []
-    for picture in (first, second):
+
+    def padded(picture: Image.Image) -> Image.Image:
         sheet = Image.new("L", (picture.width, height), 255)
         sheet.paste(picture, (0, height - picture.height))
-        padded.append(sheet)
-    return image_match(*padded).ink_iou
+        return sheet
+
+    return image_match(padded(first), padded(second)).ink_iou
 
 
 def _read_or_nothing(tower: Any, canvas: np.ndarray, about: dict[str, Any]) -> Score:
