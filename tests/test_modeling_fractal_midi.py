@@ -12,6 +12,7 @@ from intermezzo.configuration.configuration_fractal_midi import PRESETS, Fractal
 from intermezzo.modeling.fractal_cells import codes_to_roll, roll_to_codes
 from intermezzo.modeling.modeling_fractal_midi import FractalMidiModel
 from intermezzo.processing.errors import InputError
+from intermezzo.train.loop_support import checkpoint_activations
 
 from .common import ModelLaws, assert_same
 from .tiny_fractal_midi import KINDS, make, random_codes, seeded, tiny
@@ -203,7 +204,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     for on in (False, True):
         model = make("mixed", train_nodes=(2, 3)).train()
         if on:
-            model.activation_checkpointing_enable()
+            checkpoint_activations(model)
         torch.manual_seed(0)
         model(codes_to_roll(random_codes(2), 5)).loss.backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})

@@ -14,6 +14,7 @@ from intermezzo.modeling.modeling_museformer import MuseformerForCausalLM, Musef
 from intermezzo.modeling.museformer_attention import Rule, flex_mask, place_tokens
 from intermezzo.processing.bar_midi_vocabulary import BAR_ID, POSITION, SECTIONS, VOCAB_SIZE
 from intermezzo.processing.processing_museformer import BarMidiProcessor
+from intermezzo.train.loop_support import checkpoint_activations
 
 from .common import GenerationLaws
 from .tiny_museformer import batch_of, make, random_text, starts_of, tiny
@@ -372,7 +373,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     for on in (False, True):
         model = make().train()
         if on:
-            model.activation_checkpointing_enable()
+            checkpoint_activations(model)
         torch.manual_seed(0)
         model(text, labels=text, plan=True).loss.backward()
         found.append({name: p.grad for name, p in model.named_parameters()})

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from .arguments import TrainingArguments
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Computes activations again in the backward pass, in place of keeping them (transformers 5.17: the older name)."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+
+
 def set_training_mode(model: nn.Module) -> None:
     """Training mode for what learns; modules whose parameters are all frozen stay in evaluation mode.
 

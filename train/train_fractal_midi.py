@@ -77,7 +77,9 @@ def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequenc
             args.data or None, f"holds rolls of {tuple(size)}, the model takes {model.config.level_sizes[0]}"
         )
     if args.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        from .loop_support import checkpoint_activations
+
+        checkpoint_activations(model)
     return model
 
 

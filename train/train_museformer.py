@@ -77,7 +77,9 @@ def build_model(args: MuseformerArguments) -> Any:
     except Exception as error:  # huggingface_hub wraps what a validator raises
         raise InputError(args.model or None, str(error.__cause__ or error).splitlines()[-1].strip()) from error
     if args.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        from .loop_support import checkpoint_activations
+
+        checkpoint_activations(model)
     return model
 
 
