@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import threading
 from pathlib import Path
-from queue import SimpleQueue
 
 from ...processing.errors import InputError
-from ..render.jobs import RenderError
-from ..render.runtime import MODULES_VARIABLE, ensure_installed, find_modules, find_node
-from ..render.worker import _LIVING, RenderWorker, _pump, _WorkerDied
+from ..render.runtime import find_modules, find_node
+from ..render.worker import RenderWorker
 
 HERE = Path(__file__).resolve().parent
 ENGRAVER_VARIABLE = "INTERMEZZO_ENGRAVER_MODULES"
@@ -43,27 +39,13 @@ class EngraverWorker(RenderWorker):
     def __init__(self, job_seconds: float = 120.0, recycle_after: int = 400) -> None:
         super().__init__(job_seconds, recycle_after)
 
-    def _start(self) -> None:
+    what, server = "engraver", HERE / "server.mjs"
+
+    def _environment(self) -> dict[str, str]:
         modules = engraver_modules("vexflow")
         if modules is None:
             raise InputError(None, why_absent("vexflow") or "the engravers are not installed")
-        environment = {**os.environ, MODULES_VARIABLE: str(ensure_installed()), ENGRAVER_VARIABLE: str(modules)}
-        process = subprocess.Popen(
-            [find_node(), str(HERE / "server.mjs")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        answers: SimpleQueue[bytes | None] = SimpleQueue()
-        threading.Thread(target=_pump, args=(process, answers), daemon=True).start()
-        self._process, self._answers, self._jobs_done = process, answers, 0
-        _LIVING.add(self)
-        try:
-            self._exchange({"verb": "hello"}, max(self.job_seconds, 60.0))
-        except _WorkerDied as error:
-            self.close()
-            raise RenderError("worker_died", "the engraver process does not start; is Node 18 or later?") from error
+        return super()._environment() | {ENGRAVER_VARIABLE: str(modules)}
 
 
 __all__ = ["ENGRAVER_VARIABLE", "EngraverWorker", "engraver_modules", "why_absent"]

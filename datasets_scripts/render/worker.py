@@ -46,10 +46,17 @@ class RenderWorker:
         """Process id of the Node process, `None` before the first job."""
         return self._process.pid if self._process else None
 
+    #: What the process is, in messages, and the Node program that it runs.
+    what, server = "alphaTab", HERE / "render_server.mjs"
+
+    def _environment(self) -> dict[str, str]:
+        """Environment of the process."""
+        return {**os.environ, MODULES_VARIABLE: str(ensure_installed())}
+
     def _start(self) -> None:
-        environment = {**os.environ, MODULES_VARIABLE: str(ensure_installed())}
+        environment = self._environment()
         process = subprocess.Popen(
-            [find_node(), str(HERE / "render_server.mjs")],
+            [find_node(), str(self.server)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -64,7 +71,7 @@ class RenderWorker:
             self._exchange({"verb": "hello"}, max(self.job_seconds, 60.0))
         except _WorkerDied as error:
             self.close()
-            raise RenderError("worker_died", "the alphaTab process does not start; is Node 18 or later?") from error
+            raise RenderError("worker_died", f"the {self.what} process does not start; is Node 18 or later?") from error
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
         """The answer to a job.
