@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test common quality smoke benchmark clean
+.PHONY: help setup demo space test common quality smoke benchmark clean
 
 VENV ?= .venv
 PINS ?=
@@ -65,6 +65,10 @@ setup: $(STAMPS)/base $(RENDER)/node_modules/.stamp  ## everything a person need
 demo: setup  ## reads every picture in examples/ and leaves text, MIDI and a comparison in out/
 	@$(BIN)/intermezzo read examples --out $(OUT) --format alphatex,mid,png
 
+space: setup  ## the page in a browser, at http://127.0.0.1:7860
+	@$(BIN)/python -c "import gradio" 2>/dev/null || $(PIP) install --quiet -e ".[space]" $(PINS)
+	@$(BIN)/python app.py
+
 test: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## the tests (PYTEST_ADDOPTS is honoured)
 	@$(BIN)/python -m pytest
 
@@ -87,14 +91,16 @@ quality: $(STAMPS)/dev  ## ruff, formatting and mypy on what we own
 	@mkdir -p $(STAMPS)/typing && ln -sfn $(CURDIR) $(STAMPS)/typing/intermezzo
 	@cd $(STAMPS)/typing && $(abspath $(BIN))/python -m mypy --config-file $(CURDIR)/pyproject.toml \
 	  --cache-dir $(CURDIR)/.mypy_cache -m intermezzo -m intermezzo.cli -m intermezzo.registry \
-	  $$(cd $(CURDIR) && ls -d configuration modeling processing train datasets_scripts | sed 's/^/-p intermezzo./')
+	  $$(cd $(CURDIR) && ls -d configuration modeling processing space train datasets_scripts | sed 's/^/-p intermezzo./')
 
 smoke: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## four training steps of every model
 	@for stem in $(TRAINERS); do echo "== $$stem"; \
 	  $(BIN)/accelerate launch --cpu --num_processes 1 train $$stem --smoke --output_dir "$$(mktemp -d)"; done
 
-benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## speed of the parts, then the figures of every trained model
+benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## speed of the parts, serving under load, cost over workers, then every model's figures
 	@$(BIN)/python -m intermezzo.train.benchmark --out $(OUT)
+	@$(BIN)/python -m intermezzo.train.benchmark_serving --out $(OUT)
+	@for verb in read render; do $(BIN)/python -m intermezzo.train.benchmark_ray --verb $$verb --out $(OUT); done
 	@for stem in $(STEMS); do echo "== $$stem"; $(BIN)/intermezzo evaluate $$stem; done
 
 clean:  ## removes what make made, the virtual environment included

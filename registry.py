@@ -43,6 +43,7 @@ IMAGE_VQ = "configuration.configuration_image_vq:ImageVQConfig"
 NATIVE_VLM = "configuration.configuration_native_vlm:NativeVLMConfig"
 STYLE_ENCODER = "configuration.configuration_style_encoder:StyleEncoderConfig"
 SUMMARY_BRIDGE = "configuration.configuration_summary_bridge:SummaryBridgeConfig"
+SCORE_EDIT = "configuration.configuration_edit:ScoreEditConfig"
 
 _LIST = (
     Entry("configuration_auto:AutoConfig", SCORE_TOWER, SCORE_TOWER),
@@ -68,6 +69,9 @@ _LIST = (
     Entry(
         "processing_auto:AutoProcessor", SUMMARY_BRIDGE, "processing.processing_summary_bridge:SummaryBridgeProcessor"
     ),
+    Entry("configuration_auto:AutoConfig", SCORE_EDIT, SCORE_EDIT),
+    Entry("modeling_auto:AutoModel", SCORE_EDIT, "modeling.modeling_edit:ScoreEditModel"),
+    Entry("processing_auto:AutoProcessor", SCORE_EDIT, "processing.processing_edit:ScoreEditProcessor"),
     Entry("configuration_auto:AutoConfig", SCORE_VLM, SCORE_VLM),
     Entry(
         "modeling_auto:AutoModelForImageTextToText",

