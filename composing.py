@@ -1,0 +1,385 @@
+"""`intermezzo compose`: words, or a picture, to music, by SummaryBridge and Museformer.
+
+from intermezzo import compose
+(result,) = compose("流星雨", num_samples=4, out="out")
+print(result)
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .composing_parts import Composer, load_composer
+from .composing_report import attribute_table
+from .composing_songs import Song, make_song, write_song
+from .composing_words import Asked, ask, read_key, read_programs, spell_emoji, unread_writing
+from .processing.errors import InputError
+from .processing.music_attributes import METRES
+
+if TYPE_CHECKING:
+    import torch
+
+    from .processing.sound import SoundMaker
+
+DEFAULT_BARS, MAX_BARS = 16, 512
+#: Bars of the longest texts that Museformer learns from, see `train/train_museformer.py`.
+LEARNT_BARS = 64
+_ROWS = 16  # songs written at once
+_PARALLEL_ROWS = 256  # bars written at once
+
+
+@dataclass(frozen=True)
+class ComposeSettings:
+    """How to compose.
+
+    Attributes:
+        bars: Of each song; left out, what the words say, or 16.
+        num_samples: Songs for each prompt.
+        seed: The same prompt, settings and seed make the same songs.
+        cfg: How closely the words are followed; 1 is as learnt, `None` the model's own choice.
+        steps: Of the bridge, 1 to 1000; `None`: the model's own choice.
+        temperature: Of the words of music; 0 takes the likeliest.
+        top_p: Draw from the likeliest words that have this chance together.
+        tempo: Quarter notes a minute, kept throughout; left to the model when left out. With it, the metre is what
+            the words say, or 4/4.
+        metre: Such as `3/4`, kept throughout.
+        key: Such as `A` or `Bb minor`: the song is moved to this tonic when it is done.
+        program: The only instruments to be used, see `composing_words.read_programs`.
+        bar_parallel: Write all bars at once, each after its own plan: faster, and less coherent.
+    """
+
+    bars: int | None = None
+    num_samples: int = 1
+    seed: int = 0
+    cfg: float | None = None
+    steps: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    tempo: float | None = None
+    metre: str | None = None
+    key: str | None = None
+    program: str | None = None
+    bar_parallel: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that can not be.
+
+        Raises:
+            InputError: Which one, and what it may be.
+        """
+        limits: dict[str, tuple[float, float]] = {
+            "bars": (1, MAX_BARS), "num_samples": (1, 1000), "seed": (0, 2**62), "cfg": (0, 100), "steps": (1, 1000),
+            "temperature": (0, 100), "top_p": (1e-6, 1),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(None, f"{name} is {value:g}; it must be {low:g} to {high:g}")
+
+
+@dataclass
+class ComposeResult:
+    """The songs of one prompt. `str()` of it is a report.
+
+    Attributes:
+        prompt: The words, or the picture's name.
+        name: Files are named after it.
+        asked: What the words ask for, as far as it can be compared.
+        songs: The songs.
+        notes: What a person should know, a line each.
+        files: The report, where it was written; songs have files of their own.
+        error: Why there are no songs.
+    """
+
+    prompt: str
+    name: str
+    asked: Asked = field(default_factory=Asked)
+    songs: list[Song] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    error: InputError | None = None
+
+    def kept(self) -> list[dict[str, bool]]:
+        """For each song whether it is what was asked for, by attribute."""
+        return [self.asked.kept(song.values or {}) for song in self.songs]
+
+    def __str__(self) -> str:
+        table = attribute_table(self.asked, [song.values for song in self.songs])
+        shown = self.prompt if len(self.prompt) <= 200 else self.prompt[:200] + " …"
+        return "\n".join([shown, *self.notes, table])
+
+
+def compose(
+    prompts: str | Sequence[str] | None = None, *, picture: Any = None, out: str | Path | None = None,
+    wav: bool = False, soundfont: str | Path | None = None, museformer: str | Path | None = None,
+    bridge: str | Path | None = None, style_encoder: str | Path | None = None, device: str = "auto",
+    progress: bool = False, composer: Composer | None = None, **settings: Any,
+) -> list[ComposeResult]:  # fmt: skip
+    """Composes music to words, or to a picture.
+
+    Args:
+        prompts: Words in any language of the text encoder, or several of them. Of several, one that can not be
+            composed to has an `error`, and the others are composed all the same; a single one is raised.
+        picture: Path, PIL picture or array, in place of words.
+        out: Folder for `NAME.mid` and `NAME.png` of each song and `NAME.txt` of each prompt; `None` writes nothing.
+        wav: Also write `NAME.wav`.
+        soundfont: `.sf2` or `.sf3` file for it; with one, `wav` is meant. Left out, one that is there already.
+        museformer, bridge, style_encoder: Model folders or Hub names; those that come along when left out.
+        device: `"auto"`, `"cpu"`, `"cuda"`, ...
+        progress: Show a progress bar.
+        composer: Loaded models (`load_composer`), in place of their names.
+        **settings: See `ComposeSettings`.
+
+    Returns:
+        A result for each prompt, in order.
+
+    Raises:
+        InputError: Words, a picture, a model, a soundfont or a setting that can not be.
+    """
+    chosen = ComposeSettings(**settings)
+    if (prompts is None) == (picture is None):
+        raise InputError(None, "give words to compose to, or a picture; one of them")
+    several = prompts is not None and not isinstance(prompts, str)
+    queue: list[Any] = [prompts] if prompts is None or isinstance(prompts, str) else list(prompts)
+    if not queue:
+        raise InputError(None, "there are no words to compose to")
+    sound = _sound(soundfont) if wav or soundfont is not None else None
+    if out is not None:
+        _make_folder(Path(out))
+    parts = composer or load_composer(museformer, bridge, style_encoder, device, with_pictures=picture is not None)
+    wishes = _Wishes.read(chosen, parts.music)
+    results: list[ComposeResult] = []
+    for text in queue:
+        result = ComposeResult("" if text is None else " ".join(str(text).split()), "")
+        try:
+            triple = _see(parts, picture, result) if prompts is None else _hear(parts, text, result)
+            result.name = _unique(result.name, {other.name for other in results})
+            _compose_one(parts, triple, chosen, wishes, result, progress)
+            if out is not None:
+                _write(result, Path(out), sound)
+        except InputError as error:
+            if not several:
+                raise
+            result.error = error
+        results.append(result)
+    return results
+
+
+def _sound(soundfont: str | Path | None) -> SoundMaker:
+    from .processing.sound import SoundMaker
+
+    return SoundMaker(soundfont)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(out, f"can not be made a folder ({error.strerror}); give another --out") from error
+
+
+# --- What the bridge is given -----------------------------------------------------------------------------------------
+
+
+def _hear(parts: Composer, text: str, result: ComposeResult) -> dict[str, torch.Tensor]:
+    """The words as the bridge takes them, and what they ask for; nothing where they are no words."""
+    import warnings
+
+    processor = parts.bridge_processor
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        clean = processor.clean(text)
+    result.prompt = clean
+    result.notes += [str(warning.message) for warning in told]
+    spelt = spell_emoji(clean)
+    if spelt != clean:
+        result.notes.append(f"read as: {spelt[:200]}")
+    result.name = _slug(spelt)
+    if not any(letter.isalnum() for letter in spelt):
+        result.notes.append("nothing in these words is known to me: composed without a wish")
+        return {}
+    writing = unread_writing(spelt, processor.text_encoder)
+    if writing:
+        result.notes.append(f"the text encoder was not made for {writing} letters: the music may not follow the words")
+    _look_up(spelt, result)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # spelt emoji can be longer than what is read; that was said
+        return dict(processor([spelt]))
+
+
+def _look_up(text: str, result: ComposeResult) -> None:
+    result.asked = ask(text)
+    result.notes += result.asked.notes
+    if not result.asked:
+        result.notes.append(
+            "the list of words (English, Chinese) has none of these: the music follows the text encoder alone, and "
+            "there is nothing to compare it with"
+        )
+
+
+def _see(parts: Composer, picture: Any, result: ComposeResult) -> dict[str, torch.Tensor]:
+    """A picture as the bridge takes it; its nearest name says what it asks for."""
+    from .processing.style_looker import nearest
+
+    looker = parts.looker
+    if looker is None:
+        raise InputError(None, "pictures need a StyleEncoder; load one with the models")
+    (seen,) = looker.look([picture])
+    if isinstance(seen, InputError):
+        raise seen
+    is_file = isinstance(picture, (str, Path))
+    result.prompt = Path(picture).name if is_file else "picture"
+    result.name = _slug(Path(picture).stem) if is_file else "picture"
+    names, vectors = looker.captions()
+    found = nearest(seen.pooled, vectors, 1)
+    if found:
+        result.notes.append(f'looks most like "{names[found[0][0]]}" ({found[0][1]:.2f})')
+        _look_up(names[found[0][0]], result)
+    return dict(parts.bridge_processor.from_triple(seen.embed, seen.pooled, seen.mask))
+
+
+def _slug(text: str) -> str:
+    """A file name out of words."""
+    return re.sub(r"\W+", "-", text)[:40].strip("-") or "music"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    number = 2
+    found = name
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    return found
+
+
+# --- Music ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """Settings in the words of the music.
+
+    Attributes:
+        banned: Words that may not come.
+        key: Tonic and mode to move to.
+    """
+
+    banned: list[int]
+    key: tuple[str, str | None] | None
+
+    @classmethod
+    def read(cls, settings: ComposeSettings, processor: Any) -> _Wishes:
+        from .processing.bar_midi_vocabulary import SECTIONS
+
+        banned: list[int] = []
+        if settings.tempo is not None:  # the header is put in all the same
+            first, size = SECTIONS["Tempo"]
+            banned += range(first, first + size)
+        if settings.program is not None:
+            wanted, (first, size) = set(read_programs(settings.program)), SECTIONS["Program"]
+            banned += [first + k for k in range(size) if k - 1 not in wanted]
+        processor.header(settings.tempo, settings.metre)  # refuses what there are no words for
+        return cls(banned, None if settings.key is None else read_key(settings.key))
+
+
+def _compose_one(
+    parts: Composer, triple: dict[str, torch.Tensor], settings: ComposeSettings, wishes: _Wishes,
+    result: ComposeResult, progress: bool,
+) -> None:  # fmt: skip
+    """The songs of one prompt."""
+    import torch
+
+    bars = settings.bars or result.asked.stated.get("bars", DEFAULT_BARS)
+    if not 1 <= bars <= MAX_BARS:
+        raise InputError(None, f"the words ask for {bars} bars; 1 to {MAX_BARS} can be written (--bars chooses)")
+    window = parts.window_bars
+    if bars > window:
+        result.notes.append(
+            f"{bars} bars: {-(-bars // window)} plans of {window} bars, as they were learnt, one after the other"
+        )
+    if bars > LEARNT_BARS:
+        result.notes.append(f"no text of more than {LEARNT_BARS} bars was learnt: the music may lose its thread")
+    device = parts.museformer.device
+    moved = {name: value.to(device) for name, value in triple.items()}
+    rows = max(1, _PARALLEL_ROWS // bars) if settings.bar_parallel else _ROWS
+    header = _header(parts.music, settings, result.asked)
+    # All bars at once are a matter of seconds, and have no bar that could be said to be next.
+    with _progress(bars * settings.num_samples, progress and not settings.bar_parallel) as bar:
+        for start in range(0, settings.num_samples, rows):
+            count = min(rows, settings.num_samples - start)
+            generator = torch.Generator(device).manual_seed(settings.seed + 7919 * start)
+            began = time.perf_counter()
+            plan = parts.plan(moved, bars, count, settings.cfg, settings.steps, generator)
+            ids = parts.museformer.write(
+                bars, summary_tokens=plan, header=header, grammar=_watched(parts.music.grammar, bar),
+                temperature=settings.temperature, top_p=settings.top_p, banned=wishes.banned or None,
+                parallel=settings.bar_parallel, generator=generator,
+            )  # fmt: skip
+            seconds = (time.perf_counter() - began) / count
+            for row in ids.cpu().numpy():
+                number = f"-{len(result.songs) + 1}" if settings.num_samples > 1 else ""
+                song = make_song(parts.music, row, f"{result.name}{number}", seconds, wishes.key)
+                result.notes += [f"{song.name}: {song.note}"] if song.note else []
+                result.songs.append(song)
+
+
+def _header(processor: Any, settings: ComposeSettings, asked: Asked) -> list[int]:
+    """First words of every bar: the metre stands before the tempo, so that who wishes for a tempo must name a metre."""
+    metre = settings.metre
+    if metre is None and settings.tempo is not None and "metre" in asked.stated:
+        named = METRES[asked.stated["metre"][0]]
+        metre = None if named == "other" else named
+    return processor.header(settings.tempo, metre)
+
+
+@contextmanager
+def _progress(bars: int, shown: bool) -> Iterator[Any]:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=bars, desc="composing", unit="bar", disable=not shown, leave=False) as bar:
+        yield bar
+
+
+class _Watched:
+    """A grammar that moves a progress bar on by the bars that have begun."""
+
+    def __init__(self, grammar: Any, bar: Any) -> None:
+        self._grammar, self._bar, self._before = grammar, bar, 0
+
+    def advance(self, ids: torch.Tensor) -> None:
+        self._grammar.advance(ids)
+        begun = int(self._grammar.bars.sum())
+        self._bar.update(max(0, begun - self._before))
+        self._before = max(begun, self._before)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grammar, name)
+
+
+def _watched(make: Any, bar: Any) -> Any:
+    return make if bar.disable else lambda *args, **options: _Watched(make(*args, **options), bar)
+
+
+def _write(result: ComposeResult, out: Path, sound: SoundMaker | None) -> None:
+    """The files of each song, and the report.
+
+    Raises:
+        InputError: A file can not be written.
+    """
+    from .reading_outputs import write_whole
+
+    try:
+        for song in result.songs:
+            write_song(song, out, sound)
+        result.files.append(out / f"{result.name}.txt")
+        write_whole(result.files[-1], f"{result}\n".encode())
+    except OSError as error:
+        raise InputError(out, f"can not be written to ({error.strerror or error})") from error
+
+
+__all__ = ["ComposeResult", "ComposeSettings", "Composer", "Song", "compose", "load_composer"]
