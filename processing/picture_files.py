@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -19,6 +20,7 @@ PDF_DPI = 200
 MAX_PIXELS = 40_000_000  # an A3 page at 400 dpi; larger pictures are scaled down
 _MAX_SOURCE_PIXELS = 600_000_000  # beyond this even decoding would take gigabytes: refuse
 _PDF_POINTS_PER_INCH = 72
+PDFIUM_LOCK = threading.RLock()  # PDFium can not be called by two threads at once
 
 
 @dataclass(frozen=True)
@@ -151,27 +153,32 @@ def _load_pdf(path: Path, max_pixels: int, dpi: int, colour: bool = False) -> It
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(path)
+        with PDFIUM_LOCK:
+            document = pypdfium2.PdfDocument(path)
+            count = len(document)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise InputError(path, "the PDF is locked with a password; save a copy without one") from error
         raise InputError(path, "is not a PDF that can be read; it may be damaged, save or download it again") from error
     try:
-        if len(document) == 0:
+        if count == 0:
             raise InputError(path, "the PDF has no pages")
-        for index in range(len(document)):
+        for index in range(count):
             try:
-                page = document[index]
-                width, height = page.get_size()
-                scale = dpi / _PDF_POINTS_PER_INCH
-                shrink = min(1.0, (max_pixels / max(1.0, width * height * scale * scale)) ** 0.5)
-                picture = page.render(scale=scale * shrink, grayscale=not colour).to_pil()
+                with PDFIUM_LOCK:
+                    page = document[index]
+                    width, height = page.get_size()
+                    scale = dpi / _PDF_POINTS_PER_INCH
+                    shrink = min(1.0, (max_pixels / max(1.0, width * height * scale * scale)) ** 0.5)
+                    picture = page.render(scale=scale * shrink, grayscale=not colour).to_pil().copy()
+                    page.close()
             except (pypdfium2.PdfiumError, MemoryError, ValueError) as error:
                 raise InputError(path, f"page {index + 1} of the PDF can not be drawn ({_one_line(error)})") from error
             picture = rgb_on_white(picture) if colour else grey_on_white(picture)
             yield LoadedPicture(path.name, path, picture, index, shrink)
     finally:
-        document.close()
+        with PDFIUM_LOCK:
+            document.close()
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from .system_canvas import NormalisedSystem
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .page_systems import Page
+
 Metre = tuple[int, int]
 COMMON_METRES: tuple[Metre, ...] = ((4, 4), (3, 4), (6, 8), (2, 4), (12, 8), (9, 8), (5, 4), (7, 8), (3, 8), (7, 4))
 UNSURE = 0.5  # a bar with less chance of being right is named
@@ -148,26 +150,35 @@ class SystemReader:
 
     def read_page(self, page: Image.Image | np.ndarray) -> list[SystemReading]:
         """Reads all systems of a page from the top, each with the metre that the one before ended in."""
-        from .page_systems import draw_region, read_page
+        from .page_systems import read_page
         from .picture_files import grey_on_white
 
         array = page if isinstance(page, np.ndarray) else np.asarray(grey_on_white(page))
-        found = read_page(array)
-        if not found.systems:
-            return []
-        readings = self.read_systems([draw_region(found, region) for region in found.systems], chained=True)
-        for reading, region in zip(readings, found.systems, strict=True):
-            reading.box = tuple(map(float, region.box))  # type: ignore[assignment]
-        return readings
+        return self.read_pages([read_page(array)])[0]
 
-    def read_systems(self, systems: Sequence[NormalisedSystem], chained: bool) -> list[SystemReading]:
+    def read_pages(self, pages: Sequence[Page]) -> list[list[SystemReading]]:
+        """Reads pages whose systems are found already; the systems of all of them go through the tower together."""
+        from .page_systems import draw_region
+
+        canvases = [draw_region(page, region) for page in pages for region in page.systems]
+        chained = [place > 0 for page in pages for place in range(len(page.systems))]
+        flat = iter(self.read_systems(canvases, chained) if canvases else [])
+        found = [[next(flat) for _ in page.systems] for page in pages]
+        for page, readings in zip(pages, found, strict=True):
+            for reading, region in zip(readings, page.systems, strict=True):
+                reading.box = tuple(map(float, region.box))  # type: ignore[assignment]
+        return found
+
+    def read_systems(self, systems: Sequence[NormalisedSystem], chained: bool | Sequence[bool]) -> list[SystemReading]:
         """Reads canvases.
 
         Args:
             systems: Canvases with what is known of them.
-            chained: They follow each other: a metre stays in force until another is written.
+            chained: They follow each other, or which of them follow the one before: a metre stays in force until
+                another is written.
         """
         started = time.perf_counter()
+        follows = [chained] * len(systems) if isinstance(chained, bool) else chained
         seen = [[look(system, view) for view in self.views] for system in systems]
         flat = self._look([canvas for canvases in seen for canvas in canvases])
         looks = [flat[i : i + len(self.views)] for i in range(0, len(flat), len(self.views))]
@@ -175,12 +186,13 @@ class SystemReader:
         metres: list[Metre] = []
         metre: Metre | None = None
         earlier: DenseReader | None = None
-        for canvases, outputs in zip(seen, looks, strict=True):
+        for goes_on, canvases, outputs in zip(follows, seen, looks, strict=True):
+            if not goes_on:
+                metre, earlier = None, None
             reading, before, reader = self._vote(canvases, outputs, metre, earlier)
             readings.append(reading)
             metres.append(before)
-            if chained:
-                metre, earlier = metre_after(reading.score, before), reader
+            metre, earlier = metre_after(reading.score, before), reader
         texts = self._write(systems, [outputs[0] for outputs in looks], readings, metres)
         seconds = (time.perf_counter() - started) / max(len(systems), 1)
         return [self._result(*parts, seconds) for parts in zip(texts, readings, metres, strict=True)]

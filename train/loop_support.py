@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from ..processing.errors import InputError
 
 if TYPE_CHECKING:
     from .arguments import TrainingArguments
@@ -56,7 +59,7 @@ def make_accelerator(args: TrainingArguments) -> Any:
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=args.cpu,
         mixed_precision=args.mixed_precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -68,6 +71,26 @@ def make_accelerator(args: TrainingArguments) -> Any:
         dynamo_backend="inductor" if args.compile else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=args.find_unused_parameters)],
     )
+    check_sharding(str(accelerator.distributed_type))
+    return accelerator
+
+
+def check_sharding(distributed_type: str) -> None:
+    """Refuses to train unsharded where sharding was asked for.
+
+    Accelerate shards on accelerators only. On CPUs it would train whole copies without a word.
+
+    Raises:
+        InputError: `accelerate launch` asked for FSDP or DeepSpeed, and this is not what it became.
+    """
+    for name in ("FSDP", "DEEPSPEED"):
+        asked = os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
+        if asked and not distributed_type.upper().endswith(name):
+            became = distributed_type.rpartition(".")[2]
+            raise InputError(
+                None, f"{name} was asked for, and it became {became}: that needs accelerators, and no --cpu; on CPUs "
+                "launch with train/configs/ddp.yaml"
+            )  # fmt: skip
 
 
 class Meters:
@@ -81,6 +104,10 @@ class Meters:
     def add(self, figures: Mapping[str, Any]) -> None:
         """Adds one value of each figure; tensors are not read yet."""
         for name, value in figures.items():
+            if value is None:  # DeepSpeed does not know the gradient's norm before its first step
+                continue
+            if hasattr(value, "full_tensor"):  # FSDP's norm lies in parts on the processes
+                value = value.full_tensor()
             value = value.detach().float() if isinstance(value, Tensor) else float(value)
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
