@@ -23,6 +23,8 @@ _PUBLIC = {
     "DrawResult": ".drawing",
     "paint": ".painting",
     "PaintResult": ".painting",
+    "compose": ".composing",
+    "ComposeResult": ".composing",
     "render": ".datasets_scripts.render",
     "convert": ".datasets_scripts.render",
     "evaluate": ".train.evaluation",
@@ -54,6 +56,11 @@ _PUBLIC = {
     "ScoreVLMProcessor": ".processing.processing_score_vlm",
     "ScoreImageProcessor": ".processing.image_processing_score",
     "AlphaTexTokenizer": ".processing.tokenization_alphatex",
+    "edit": ".editing",
+    "EditResult": ".editing",
+    "ScoreEditConfig": ".configuration.configuration_edit",
+    "ScoreEditModel": ".modeling.modeling_edit",
+    "ScoreEditProcessor": ".processing.processing_edit",
     "register_auto_classes": ".registry",
 }
 

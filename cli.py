@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from .cli_serve import add_serve_verb
 from .processing.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +25,11 @@ app = typer.Typer(
 )
 
 _EXAMPLE = "[bold]Examples[/bold]\n\n"
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Spread files over workers by Ray: local for this machine, or a cluster's."),
+]
+RayWorkers = Annotated[int | None, typer.Option(help="With --ray: how many workers; without it all there is room for.")]
 PassOn = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -64,7 +70,8 @@ def _leave(errors: Iterable[object]) -> None:
     epilog=_EXAMPLE
     + "intermezzo read song.png\n\n"
     + "intermezzo read scans/ book.pdf --out out --format alphatex,mid,gp,png\n\n"
-    + "intermezzo read song.png > song.alphatex"
+    + "intermezzo read song.png > song.alphatex\n\n"
+    + "intermezzo read scans --out out --ray local          (as many at once as there are processors)"
 )
 def read(
     inputs: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Pictures, PDFs, or folders of them.")],
@@ -72,7 +79,8 @@ def read(
         Path | None, typer.Option(help="Folder for NAME.alphatex and so on; without it the text is printed.")
     ] = None,
     format: Annotated[
-        str, typer.Option(help="What to write, by commas: alphatex, mid, gp, musicxml, png (original above redrawn).")
+        str,
+        typer.Option(help="By commas: alphatex, mid, gp, musicxml, png (original above redrawn), html (to check it)."),
     ] = "alphatex",
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub name; without it the one that comes along.")
@@ -84,14 +92,21 @@ def read(
     views: Annotated[
         int | None, typer.Option(help="Looks at each system whose readings vote, 1 to 6; 1 is fastest, 6 reads best.")
     ] = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
 ) -> None:
     """Read tablature in pictures into alphaTex, MIDI, Guitar Pro, MusicXML.
 
     Pages are cut into systems, and bars that the reader is unsure of are named.
     A file that can not be read makes one line and exit status 1; the others are read.
     """
-    from .reading import read as run
+    more: dict[str, Any] = {}
+    if ray is None:
+        from .reading import read as run
+    else:
+        from .ray_verbs import read_with_ray as run  # type: ignore[assignment] # it knows two settings more
 
+        more = {"address": ray, "workers": ray_workers}
     results = run(
         inputs,
         out=out,
@@ -101,6 +116,7 @@ def read(
         constrained=constrained,
         views=views,
         progress=True,
+        **more,
     )
     if out is None:
         for result in results:
@@ -140,11 +156,19 @@ def render(
     layout: Annotated[str, typer.Option(help="page, horizontal or system (all bars in one line, cropped).")] = "page",
     scale: Annotated[float, typer.Option(help="Size; 1 puts tab lines about 10 px apart.")] = 1.0,
     width: Annotated[int | None, typer.Option(help="Width of the page in px.")] = None,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
 ) -> None:
     """Engrave notation into PNG pictures by alphaTab."""
+    options = {"staves": staves, "layout": layout, "scale": scale, "width": width}
+    if ray is not None:
+        from .ray_verbs import render_with_ray
+
+        _leave(_errors(render_with_ray(inputs, out, address=ray, workers=ray_workers, progress=True, **options)))
+        return
     from .datasets_scripts.render import render as run
 
-    _leave(_errors(run(inputs, out, staves=staves, layout=layout, scale=scale, width=width)))
+    _leave(_errors(run(inputs, out, **options)))  # type: ignore[arg-type] # a mapping of several kinds
 
 
 @app.command(
@@ -200,21 +224,30 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(
-    epilog=_EXAMPLE + "intermezzo push score_vlm --repo someone/intermezzo-score-vlm\n\n"
-    "intermezzo push score_vlm --export-only out/flat"
+    epilog=_EXAMPLE + "intermezzo push score_vlm --repo-id someone/intermezzo-score-vlm --with-space\n\n"
+    "intermezzo push score_vlm --export-only out/flat\n\n"
+    "intermezzo push dataset data/score_tab --repo-id someone/score-tab --private"
 )
 def push(
-    stem: Annotated[str, typer.Argument(help="Model, such as score_vlm.")],
-    repo: Annotated[str | None, typer.Option(help="Repository on the Hub: OWNER/NAME.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder; without it checkpoints/STEM.")] = None,
+    stem: Annotated[str, typer.Argument(help="Model, such as score_vlm; or the word dataset.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the model (without it checkpoints/STEM), adapter, or data set.")
+    ] = None,
+    repo_id: Annotated[str | None, typer.Option("--repo-id", "--repo", help="On the Hub: OWNER/NAME.")] = None,
     export_only: Annotated[Path | None, typer.Option(help="Write the flat export here, upload nothing.")] = None,
-    private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    with_space: Annotated[bool, typer.Option("--with-space", help="Upload the demo beside it, as a Space.")] = False,
 ) -> None:
-    """Upload a model with its code and card to the Hugging Face Hub."""
+    """Upload a model with its code and card, or a data set, to the Hugging Face Hub.
+
+    Run it again after an interruption: what has arrived is not sent twice.
+    """
     from .train.push_to_hub import push as run
 
-    typer.echo(run(stem, repo=repo, model=model, export_only=export_only, private=private))
+    typer.echo(run(stem, repo_id, folder, export_only=export_only, private=private, with_space=with_space))
 
+
+add_serve_verb(app)
 
 if (Path(__file__).parent / "checkpoints" / "style_encoder" / "config.json").is_file():
     from .cli_style import add_style_verbs
@@ -226,10 +259,21 @@ if (Path(__file__).parent / "checkpoints" / "fractal_midi" / "config.json").is_f
 
     add_paint_verb(app)
 
+if (Path(__file__).parent / "checkpoints" / "edit" / "config.json").is_file():
+    from .cli_edit import add_edit_verb
+
+    add_edit_verb(app)
+
 if (Path(__file__).parent / "checkpoints" / "native_vlm" / "config.json").is_file():
     from .cli_draw import add_draw_verb
 
     add_draw_verb(app)
+
+_COMPOSERS = ("museformer", "summary_bridge")
+if all((Path(__file__).parent / "checkpoints" / stem / "config.json").is_file() for stem in _COMPOSERS):
+    from .cli_compose import add_compose_verb
+
+    add_compose_verb(app)
 
 
 def _fail(message: object) -> NoReturn:

@@ -14,9 +14,10 @@ from .processing.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .datasets_scripts.render import AlphaTabPool
     from .processing.system_reader import SystemReader, SystemReading
 
-FORMATS = ("alphatex", "mid", "gp", "musicxml", "png")
+FORMATS = ("alphatex", "mid", "gp", "musicxml", "png", "html")
 
 
 @dataclass
@@ -108,19 +109,21 @@ def read(
     views: int | None = None,
     progress: bool = False,
     reader: SystemReader | None = None,
+    pool: AlphaTabPool | None = None,
 ) -> list[ReadResult]:
     """Reads tab from pictures.
 
     Args:
         inputs: Pictures, PDFs, or folders of them.
         out: Folder for `NAME.alphatex` and so on; `None` writes nothing.
-        formats: Any of `FORMATS`; `png` shows the original above what the text looks like.
+        formats: Any of `FORMATS`; `png` shows the original above what the text looks like, `html` the same system by
+            system with the doubtful bars marked.
         model: Checkpoint folder or Hub name; left out: the one that comes along.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
         constrained: Keep to the grammar, so that what is written parses and its bars close.
         views: Looks at each system whose readings vote, 1 to 6 (the default); 1 is fastest.
         progress: Show a progress bar.
-        reader: A loaded reader, in place of `model`.
+        reader, pool: A loaded reader in place of `model`, and what draws and converts in place of a new process.
 
     Returns:
         One result for each picture or page, in order; one that can not be read has its `error`.
@@ -144,18 +147,17 @@ def read(
         switches = {"grammar": constrained} | ({} if views is None else {"views": views})
         reader = Reader.from_pretrained(model or default_checkpoint(), device=device, **switches)
     with ExitStack() as stack:
-        pool = None
-        if out is not None and set(formats) - {"alphatex", "musicxml"}:
-            from .datasets_scripts.render.client import AlphaTabPool
+        if pool is None and out is not None and set(formats) - {"alphatex", "musicxml"}:
+            from .datasets_scripts.render.client import AlphaTabPool as Pool
 
-            pool = stack.enter_context(AlphaTabPool(workers=1))
+            pool = stack.enter_context(Pool(workers=1))
         names: set[str] = set()
         for file in _bar(files, progress):
             assert reader is not None
-            for result, picture in _read_file(file, reader):
+            for result, picture, readings in _read_file(file, reader):
                 _name_apart(result, names)
                 if out is not None and result.error is None and picture is not None:
-                    _write(result, picture, Path(out), formats, pool)
+                    _write(result, picture, readings, Path(out), formats, pool)
                 results.append(result)
     return results
 
@@ -174,31 +176,33 @@ def _name_apart(result: ReadResult, names: set[str]) -> None:
     names.add(result.name)
 
 
-def _read_file(file: Path, reader: SystemReader) -> Iterable[tuple[ReadResult, Image.Image | None]]:
+def _read_file(
+    file: Path, reader: SystemReader
+) -> Iterable[tuple[ReadResult, Image.Image | None, Sequence[SystemReading]]]:
     from .processing.picture_files import load_pictures
 
     try:
         pages = list(load_pictures(file))
     except InputError as error:
-        yield ReadResult(file.stem, error=str(error)), None
+        yield ReadResult(file.stem, error=str(error)), None, ()
         return
     for page in pages:
         name = file.stem if len(pages) == 1 else f"{file.stem}-page{page.page + 1}"
-        result = ReadResult(name)
+        result, readings = ReadResult(name), list["SystemReading"]()
         if page.scale < 1:
             result.note = f"{file}: too large to be read as it is; it was read at {page.scale:.0%} of its size"
         try:
-            _read_page(result, page.image, reader)
+            readings = _read_page(result, page.image, reader)
         except InputError as error:
             result.error = f"{file}: {error.message}"
         except (RuntimeError, MemoryError) as error:
             result.error = f"{file}: could not be read: {' '.join(str(error).split())[:200]}"
         if result.error and len(pages) > 1:
             result.error = result.error.replace(f"{file}:", f"{file}: page {page.page + 1}:", 1)
-        yield result, page.image
+        yield result, page.image, readings
 
 
-def _read_page(result: ReadResult, image: Image.Image, reader: SystemReader) -> None:
+def _read_page(result: ReadResult, image: Image.Image, reader: SystemReader) -> list[SystemReading]:
     import numpy as np
 
     from .processing.page_systems import read_page
@@ -212,14 +216,28 @@ def _read_page(result: ReadResult, image: Image.Image, reader: SystemReader) -> 
         result.systems.append(
             NamedSystem(name, reading.bars, reading.notes, reading.seconds, reading.closes, reading.unsure_bars)
         )
+    return readings
 
 
-def _write(result: ReadResult, picture: Image.Image, out: Path, formats: Sequence[str], pool: Any) -> None:
+def _write(
+    result: ReadResult,
+    picture: Image.Image,
+    readings: Sequence[SystemReading],
+    out: Path,
+    formats: Sequence[str],
+    pool: Any,
+) -> None:
     from .reading_outputs import write_outputs
+    from .reading_proof import proof_page
+
+    def proof() -> str:
+        return proof_page(result.name, picture, readings, pool)
 
     try:
         result.files = list(
-            write_outputs(result.name, result.text, picture, out, tuple(formats), pool, systems=len(result.systems))
+            write_outputs(
+                result.name, result.text, picture, out, tuple(formats), pool, systems=len(result.systems), proof=proof
+            )
         )
     except InputError as error:
         result.error = str(error)

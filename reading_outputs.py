@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from .datasets_scripts.render import AlphaTabPool, RenderedPicture
 
-SUFFIXES = {"alphatex": ".alphatex", "mid": ".mid", "gp": ".gp", "musicxml": ".musicxml", "png": ".png"}
+SUFFIXES = {
+    "alphatex": ".alphatex",
+    "mid": ".mid",
+    "gp": ".gp",
+    "musicxml": ".musicxml",
+    "png": ".png",
+    "html": ".html",
+}
 _MAX_WIDTH_PX = 2400
 _SCALES = (0.35, 4.0)  # of the drawing; outside of these nobody can read it
 _PAPER, _INK, _RULE = 255, 90, 200
@@ -57,6 +64,7 @@ def write_outputs(
     pool: AlphaTabPool,
     *,
     systems: int | None = None,
+    proof: Callable[[], str] | None = None,
 ) -> list[Path]:
     """Writes what was read, in each of the formats, as `OUT/NAME.SUFFIX`.
 
@@ -67,9 +75,10 @@ def write_outputs(
         text: Canonical alphaTex.
         picture: What it was read from, any mode; only for the format "png".
         out: Folder; made when it is not there.
-        formats: Any of "alphatex", "mid", "gp", "musicxml", "png".
+        formats: Any of "alphatex", "mid", "gp", "musicxml", "png", "html".
         pool: Draws and converts.
         systems: Number of systems on the picture; by default guessed from its shape.
+        proof: Makes the page of the format "html".
 
     Returns:
         The files, in the order of the formats.
@@ -79,6 +88,8 @@ def write_outputs(
         InputError: If a format does not exist, or `name` is no plain file name; then nothing is written.
     """
     formats = check_formats(formats)
+    if "html" in formats and proof is None:
+        raise InputError(None, "there is nothing to make a proof page of: the format html is for what was read")
     if name in ("", ".", "..") or Path(name).name != name:
         raise InputError(name or None, "is no name for a file; leave out folders")
     makers: dict[str, Callable[[], bytes]] = {
@@ -87,6 +98,7 @@ def write_outputs(
         "gp": lambda: pool.convert(text, target_format="gp7"),
         "musicxml": lambda: _musicxml(text),
         "png": lambda: _png(comparison(picture, text, pool, systems=systems)),
+        "html": lambda: proof().encode("utf-8") if proof else b"",
     }
     written, problems = [], []
     for kind in formats:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ("read", "render", "convert", "train", "evaluate", "push")
+VERBS = ("read", "render", "convert", "train", "evaluate", "push", "serve")
 HEAVY = ("torch", "transformers", "numpy", "PIL", "cv2", "datasets", "peft", "evaluate")
 
 

@@ -1,6 +1,7 @@
 """Measure a checkpoint on held-out data and say how sure the figures are.
 
     intermezzo evaluate score_vlm
+    intermezzo evaluate score_vlm --set degraded --n 500      # or vexflow, musescore, pages
     python -m intermezzo.train.evaluation score_vlm --n 1000 --seed 0
     python -m intermezzo.train.evaluation score_vlm --checkpoint DIR --data test.parquet --write-into README.md
 
@@ -11,6 +12,7 @@ The report goes to `out/evaluation/<stem>.json` and, on demand, between the resu
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,16 +29,23 @@ T = TypeVar("T")
 EVALUATORS: dict[str, str | Callable[..., EvaluationReport]] = {
     "score_vlm": ".evaluation_score_vlm:evaluate_score_vlm",
     "alphatex_lm": ".evaluation_alphatex_lm:evaluate_alphatex_lm",
+    "edit": ".evaluation_edit:evaluate_edit",
     "fractal_midi": ".evaluation_fractal_midi:evaluate_fractal_midi",
+    "museformer": ".evaluation_museformer:evaluate_museformer",
     "native_vlm": ".evaluation_native_vlm:evaluate_native_vlm",
     "style_encoder": ".evaluation_style_encoder:evaluate_style_encoder",
+    "summary_bridge": ".evaluation_summary_bridge:evaluate_summary_bridge",
 }
 DEFAULT_N = {
     "fractal_midi": 256,
+    "museformer": 128,
+    "summary_bridge": 300,
     "native_vlm": 500,
     "alphatex_lm": 300,
+    "edit": 400,
     "style_encoder": 8000,
 }  # samples, where it is not 1000
+WITH_RIVALS = ("museformer", "summary_bridge")
 OUT = Path("out") / "evaluation"
 
 
@@ -144,22 +153,71 @@ def evaluate(
     return report
 
 
+def default_n(stem: str, picture_set: str = "clean") -> int:
+    """Samples to measure where nothing else is asked for; a page is many systems."""
+    return 100 if picture_set == "pages" else DEFAULT_N.get(stem, 1000)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="intermezzo evaluate", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("stem", help=f"model to evaluate: {', '.join(sorted(EVALUATORS))}")
     parser.add_argument("--checkpoint", help="folder or Hub name; without it checkpoints/STEM")
     parser.add_argument("--data", help="held-out Parquet file or folder; built from the seed without it")
-    parser.add_argument("--n", type=int, help="samples (default: 1000; fractal_midi 256)")
+    parser.add_argument("--n", type=int, help="samples (default: the model's own, mostly 1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the report (default: %(default)s)")
     flag = argparse.BooleanOptionalAction
     parser.add_argument("--baselines", action=flag, default=True, help="measure the blank and the wrong picture too")
     parser.add_argument("--quick", action=flag, default=False, help="no variants, redrawn pictures, OMR-NED or pages")
     parser.add_argument(
+        "--set", default="clean", help="score_vlm: clean, vexflow, musescore, degraded or pages (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rival", nargs="*", default=[], metavar="NAME=FOLDER",
+        help="trained models to compare with (museformer, summary_bridge)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--with", nargs="*", default=[], metavar="NAME=VALUE", dest="settings",
+        help="settings of the evaluator's own, see its Options",
+    )  # fmt: skip
+    parser.add_argument(
         "--write-into", type=Path, nargs="*", default=[], metavar="FILE",
         help="README or model cards whose marked results are replaced",
     )  # fmt: skip
     return parser
+
+
+def _pairs(given: Sequence[str], flag: str) -> dict[str, str]:
+    """`NAME=VALUE`s of a flag.
+
+    Raises:
+        InputError: One has no name or no value, or a name is there twice.
+    """
+    found: dict[str, str] = {}
+    for pair in given:
+        name, _, value = pair.partition("=")
+        if not name or not value:
+            raise InputError(None, f"{flag} {pair!r} must look like NAME=VALUE")
+        if name in found:
+            raise InputError(None, f"{flag} names {name!r} twice")
+        found[name] = value
+    return found
+
+
+def _options(given: argparse.Namespace) -> dict[str, Any]:
+    """The evaluator's own options of a command line; a value that Python can read is read as Python's."""
+    options: dict[str, Any] = {"quick": True} if given.quick else {}
+    if given.set != "clean":
+        options["picture_set"] = given.set
+    for name, text in _pairs(given.settings, "--with").items():
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    rivals = _pairs(given.rival, "--rival")
+    if rivals and given.stem not in WITH_RIVALS:
+        raise InputError(None, f"--rival is for {', '.join(WITH_RIVALS)}, not for {given.stem}")
+    return options | ({"rivals": rivals} if rivals else {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,11 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     baselines = ("blank", "wrong") if given.baselines else ()
-    options = {"quick": True} if given.quick else {}
     try:
+        options = _options(given)
+        if given.set != "clean" and given.stem != "score_vlm":
+            raise InputError(None, f"--set is for score_vlm; {given.stem} has one set of its own")
         report = evaluate(
             given.stem, checkpoint=given.checkpoint, data=given.data, seed=given.seed, out=given.out,
-            n=DEFAULT_N.get(given.stem, 1000) if given.n is None else given.n, baselines=baselines, **options,
+            n=default_n(given.stem, given.set) if given.n is None else given.n, baselines=baselines, **options,
         )  # fmt: skip
         for path in given.write_into:
             is_card = path.is_file() and path.read_text(encoding="utf-8").startswith("---")
@@ -194,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for failure in report.failures[:20]:
         print(f"{failure.name}: {failure.stage}: {failure.message}", file=sys.stderr)
     if report.failures:
-        print(f"{len(report.failures)} failed; {given.out / given.stem}.json names them all", file=sys.stderr)
+        print(f"{len(report.failures)} failed; {given.out / report.stem}.json names them all", file=sys.stderr)
     return 1 if report.failures else 0
 
 

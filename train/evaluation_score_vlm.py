@@ -299,11 +299,24 @@ def measure_variants(
         report.sections[f"decoder: {name}"] = figures
 
 
+def measure_baselines(
+    reader: Reader, texts: Sequence[str], samples: Sequence[Sample], report: EvaluationReport,
+    request: EvaluationRequest, options: Options,
+) -> None:  # fmt: skip
+    """What a reader gets right without looking, and what any tab has in common with any other."""
+    if "blank" in request.baselines:
+        part = samples[: options.baseline_n]
+        report.sections["blank picture"] = measure_blank(reader, part, report.failures, request, options.batch_size)
+    if "wrong" in request.baselines:
+        report.sections["wrong picture"] = measure_wrong(texts, samples, request, options.baseline_n)
+
+
 def evaluate_score_vlm(
     request: EvaluationRequest,
     *,
     reader: Reader | None = None,
     samples: Sequence[Sample] | None = None,
+    picture_set: str = "clean",
     **settings: Any,
 ) -> EvaluationReport:
     """Measure a tab reader.
@@ -313,6 +326,7 @@ def evaluate_score_vlm(
         reader: Reader to measure; the product's own on `request.checkpoint` when `None`. Decoder variants are
             measured only for the product's own.
         samples: Test set; read or built as `request` says when `None`.
+        picture_set: `"clean"`, or one of `evaluation_sets.SETS`, which are measured in fewer figures.
         **settings: Fields of `Options`.
 
     Raises:
@@ -323,30 +337,29 @@ def evaluate_score_vlm(
     failures: list[Failure] = []
     own = reader is None
     reader = load_reader(request.checkpoint) if reader is None else reader
+    if picture_set != "clean":
+        from .evaluation_sets import evaluate_set
+
+        return evaluate_set(picture_set, request, reader=reader, samples=samples, options=options)
     wild: Sequence[Sample] = []
     if samples is None:
-        samples, wild = load_samples(request, failures)
-        samples, wild = (samples, wild) if samples else (wild, [])
+        played, others = load_samples(request, failures)
+        samples, wild = (played, others) if played else (others, [])
     if not samples:
         raise InputError(request.data, "no sample with a readable picture and truth; give another test set")
     data = request.data or f"held-out split built with seed {request.seed}"
     report = EvaluationReport(request.stem, request.checkpoint, data, len(samples), request.seed, failures=failures)
     report.targets = dict(TARGETS)
-
     pictures = [(sample.name, sample.image) for sample in samples]
     texts = read_all(reader, pictures, failures, request, batch_size=options.batch_size)
     scores = score_all(texts, samples, request)
     report.figures = summarise(scores, _pieces(samples), seed=request.seed)
     report.figures["seconds_per_system"] = time_reader(reader, samples, options.timing_n, request.seed)
-    report.facts["unparsable"] = [s.name for s, score in zip(samples, scores, strict=True) if not score.parses][:50]
-    report.facts["batch_size"] = options.batch_size
+    unparsable = [s.name for s, score in zip(samples, scores, strict=True) if not score.parses][:50]
+    report.facts |= {"unparsable": unparsable, "batch_size": options.batch_size}
     save_predictions(texts, samples, scores, request)
 
-    if "blank" in request.baselines:
-        part = samples[: options.baseline_n]
-        report.sections["blank picture"] = measure_blank(reader, part, failures, request, options.batch_size)
-    if "wrong" in request.baselines:
-        report.sections["wrong picture"] = measure_wrong(texts, samples, request, options.baseline_n)
+    measure_baselines(reader, texts, samples, report, request, options)
     report.sections |= by_kind(scores, samples, lambda s: f"staves: {s.staves}", request.seed)
     report.sections |= by_kind(scores, samples, lambda s: f"source: {s.source}", request.seed)
     if wild:

@@ -127,18 +127,25 @@ def located(row: SystemRow) -> tuple[np.ndarray, CanvasPlacement] | None:
     return system.array, system.placement
 
 
+def pack_folders(directories: Sequence[Path | str]) -> Iterator[Path]:
+    """Packed folders, those that were packed in parts as their parts."""
+    for directory in map(Path, directories):
+        parts = sorted(directory.glob("part-[0-9]*[0-9]")) if not (directory / "index.json").is_file() else []
+        yield from parts or [directory]
+
+
 class PackedSystems(Dataset):
     """Reads packed folders; item `i` is a dict with `canvas`, `labels`, `text`, `strings`, `score`.
 
     Args:
-        directories: One or more folders of `PackWriter`, with equal class names.
+        directories: One or more folders of `PackWriter`, or folders of such parts, with equal class names.
     """
 
     def __init__(self, directories: Sequence[Path | str]) -> None:
         self.rows: list[tuple[Path, dict[str, Any], int]] = []
         self.arrays: dict[Path, dict[str, np.ndarray]] = {}
         self.space: dict[str, list[str]] = {}
-        for directory in map(Path, directories):
+        for directory in pack_folders(directories):
             if not (directory / "index.json").is_file():
                 raise InputError(directory, "no packed systems here; make them with `train score_vlm --stage pack`")
             index = json.loads((directory / "index.json").read_text(encoding="utf-8"))

@@ -61,7 +61,13 @@ def _row(row: dict[str, Any], image: np.ndarray) -> SystemRow:
 
 
 def generated_rows(
-    seed: int, count: int, split: str, continuations: float, drills: float = 0.0, retimings: float = 0.0
+    seed: int,
+    count: int,
+    split: str,
+    continuations: float,
+    drills: float = 0.0,
+    retimings: float = 0.0,
+    decorations: float = 0.0,
 ) -> Iterator[SystemRow | InputError]:
     """Systems of generated pieces, drawn as they are asked for.
 
@@ -72,14 +78,17 @@ def generated_rows(
         continuations: Part of the systems that look as if others came before them.
         drills: Part of the systems that are crowded with rare signs.
         retimings: Part of the systems in which longer or shorter note values are tried.
+        decorations: Part of the systems with words and signs around them that the truth does not name.
     """
     from ..datasets_scripts.continuations import as_continuation
+    from ..datasets_scripts.decorations import decorated
     from ..datasets_scripts.drills import with_rare_signs
     from ..datasets_scripts.guitar_parts import iter_system_jobs
     from ..datasets_scripts.render.client import AlphaTabPool, RenderJob
     from ..datasets_scripts.retiming import retimed
 
     draw = random.Random(seed)
+    adorn = random.Random(f"decorations {seed}")  # of its own: without decorations a seed draws what it always drew
 
     def jobs() -> Iterator[RenderJob]:
         for number, (text, style, piece) in enumerate(iter_system_jobs(seed, count, split)):
@@ -90,6 +99,9 @@ def generated_rows(
             later = as_continuation(text) if draw.random() < continuations else None
             drawn, truth, metre = later or (text, text, (4, 4))
             key = (f"{piece} {number}", truth, metre, 1 if later else 0)
+            if adorn.random() < decorations:
+                extra = decorated(drawn, adorn, key[3])
+                drawn, style = extra.text, style | extra.style
             yield RenderJob(text=drawn, layout="system", first_bar=key[3], key=key, **style)
 
     with AlphaTabPool(workers=1) as pool:

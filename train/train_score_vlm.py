@@ -2,6 +2,8 @@
 
     accelerate launch train score_vlm --stage pack --data DIR --output_dir PACKED            # from Parquet, or
     accelerate launch train score_vlm --stage pack --generate 36000 --output_dir PACKED      # drawn on the spot
+    accelerate launch train score_vlm --stage pack --generate 60000 --output_dir PACKED --degrade 0.45 \\
+        --decorations 0.5 --engravers alphatab=0.6 vexflow=0.25 musescore=0.15    # by many hands; goes on if stopped
     accelerate launch train score_vlm --stage tower --packed PACKED --output_dir RUN/tower --max_minutes 60
     accelerate launch train score_vlm --stage lm --packed PACKED --output_dir RUN/lm --max_minutes 10
     accelerate launch train score_vlm --stage projector --packed PACKED --tower RUN/tower/best --lm RUN/lm/best ...
@@ -41,6 +43,9 @@ class ScoreVLMArguments:
     continuations: float = option(0.15, "stage pack: part of the generated systems without a metre at the start")
     drills: float = option(0.2, "stage pack: part of the generated systems that are crowded with rare signs")
     retimings: float = option(0.1, "stage pack: part of the generated systems in longer or shorter note values")
+    decorations: float = option(0.0, "stage pack: part of the generated systems with words that the truth leaves out")
+    degrade: float = option(0.0, "stage pack: part of the generated systems as photos, scans, screenshots, ...")
+    engravers: dict[str, float] = option({}, "stage pack: who draws how much, NAME=WEIGHT …")  # noqa: RUF009
     packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
@@ -65,15 +70,34 @@ def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     if [bool(args.data), bool(args.generate), bool(args.pages)].count(True) != 1:
         raise InputError(None, "say what to pack: one of --data FOLDER, --generate COUNT, --pages COUNT")
     folder = Path(training.output_dir)
-    if args.data:
+    if args.engravers or args.degrade:
+        failures = pack_mix(args, training)
+    elif args.data:
         failures = pack(rows_from_parquet(Path(args.data), args.split), folder)
     elif args.pages:
         failures = pack(page_rows(training.seed, args.pages, args.split), folder, args.pages)
     else:
-        rows = generated_rows(training.seed, args.generate, args.split, args.continuations, args.drills, args.retimings)
+        rows = generated_rows(
+            training.seed, args.generate, args.split, args.continuations, args.drills, args.retimings, args.decorations
+        )
         failures = pack(rows, folder, args.generate)
     if failures:
         raise InputError(folder / "failures.txt", f"{len(failures)} systems could not be packed; the rest are")
+
+
+def pack_mix(args: ScoreVLMArguments, training: TrainingArguments) -> list[str]:
+    """Systems by several engravers, some degraded; what failed, a line each."""
+    from .score_vlm_pack_mixed import Mix, counts_table, pack_mixed
+
+    if not args.generate:
+        raise InputError(None, "--engravers and --degrade draw generated pieces; say how many: --generate COUNT")
+    mix = Mix(
+        args.generate, training.seed, args.split, args.engravers or {"alphatab": 1.0}, args.degrade, args.decorations,
+        args.continuations, args.drills, args.retimings,
+    )  # fmt: skip
+    failures, counts = pack_mixed(mix, Path(training.output_dir))
+    print(counts_table(counts), file=sys.stderr)
+    return failures
 
 
 def run_smoke(training: TrainingArguments) -> None:
