@@ -1,0 +1,228 @@
+"""All that the Space says, in English and Chinese."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..processing.errors import InputError
+
+LANGUAGES = ("en", "zh")
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "title": ("Intermezzo", "Intermezzo"),
+    "tagline": (
+        "Between what music looks like, what is said of it, and how it sounds",
+        "在音乐的样子、言语与声音之间",
+    ),
+    "private": (
+        "Everything happens on the machine that runs this page. What you give is deleted after an hour.",
+        "一切都在运行本页的机器上完成；您提供的文件一小时后删除。",
+    ),
+    "examples": ("Or try", "或者试试"),
+    "working": ("Working", "处理中"),
+    "play": ("Play", "播放"),
+    "pause": ("Pause", "暂停"),
+    "stop": ("Back to the beginning", "回到开头"),
+    "speed": ("Speed", "速度"),
+    "loop": ("Repeat", "循环"),
+    "download": ("Download", "下载"),
+    # Read
+    "read": ("Read", "识谱"),
+    "read_lead": (
+        "Guitar tablature in a picture or PDF becomes music you can hear, correct and keep.",
+        "把图片或 PDF 中的吉他六线谱变成可以播放、修改和保存的音乐。",
+    ),
+    "drop": ("Picture or PDF", "图片或 PDF"),
+    "drop_hint": (
+        "Up to {mb} MB and {pages} pages. On a phone the camera opens from here.",
+        "最大 {mb} MB，{pages} 页以内。在手机上可直接拍照。",
+    ),
+    "camera": ("Take a photo", "拍照"),
+    "camera_close": ("Close the camera", "关闭相机"),
+    "sheet_hint": ("The music will stand here, ready to play.", "乐谱会出现在这里，随即可以播放。"),
+    "editor": ("alphaTex (change it, and the music follows)", "alphaTex（修改文字，乐谱随之改变）"),
+    "line": ("Line {n}", "第 {n} 行"),
+    "broken": ("This text can not be engraved.", "这段文字无法排成乐谱。"),
+    "doubt": (
+        "Bar {n}: more likely wrong than right; compare it with the picture",
+        "第 {n} 小节：很可能有误，请与原图对照",
+    ),
+    "page": ("Page", "页"),
+    "system": ("System", "谱行"),
+    "finding": ("Looking for systems …", "正在寻找谱行……"),
+    "reading": ("Reading page {page}: {systems} …", "正在读第 {page} 页：{systems}……"),
+    "n_systems": ("{n} system|{n} systems", "{n} 行谱"),
+    "n_bars": ("{n} bar|{n} bars", "{n} 小节"),
+    "n_notes": ("{n} note|{n} notes", "{n} 个音"),
+    "n_seconds": ("{n} s", "{n} 秒"),
+    "unsure": ("bars in doubt: {bars}", "存疑的小节：{bars}"),
+    "sure": ("no bar in doubt", "没有存疑的小节"),
+    "only_pages": ("Only the first {pages} pages were read.", "只读了前 {pages} 页。"),
+    "time_up": ("Stopped after {seconds} s; what was read is here.", "{seconds} 秒后已停止；已读的内容在此。"),
+    # Paint
+    "paint": ("Paint", "绘音"),
+    "paint_lead": (
+        "A piano roll grows out of nothing, or into the part of a piece that you cover.",
+        "让钢琴卷帘从无到有，或补全您遮住的部分。",
+    ),
+    "piece": ("MIDI or MusicXML", "MIDI 或 MusicXML"),
+    "blank": ("Blank", "空白"),
+    "ode_to_joy": ("Ode to Joy", "欢乐颂"),
+    "bars": ("Bars", "小节数"),
+    "seed": ("Seed", "种子"),
+    "closeness": ("Strength", "强度"),
+    "wishes": ("Wishes", "愿望"),
+    "as_it_comes": ("Any", "随意"),
+    "cover": (
+        "Drag over what should be painted anew. Keyboard: arrows choose a bar and octave, space covers it.",
+        "拖动遮住要重画的部分。键盘：方向键选择小节与八度，空格键遮住。",
+    ),
+    "erase": ("Uncover", "擦除遮盖"),
+    "clear": ("Uncover all", "全部露出"),
+    "do_paint": ("Paint", "开始绘音"),
+    "roll": ("Piano roll", "钢琴卷帘"),
+    "painted": ("Painted {cells} cells in {seconds:.1f} s", "{seconds:.1f} 秒画了 {cells} 格"),
+    "loaded": ("{bars} · cover what should change", "{bars} · 请遮住要改变的部分"),
+    "nothing_hidden": (
+        "Nothing is covered: drag over the roll to say what should be painted anew.",
+        "还没有遮住任何部分：请在卷帘上拖动，选出要重画的地方。",
+    ),
+    # Compare
+    "compare": ("Compare", "比较"),
+    "compare_lead": (
+        "How alike two pictures are in style, whatever they show.",
+        "不论画了什么，两张图的风格有多相似。",
+    ),
+    "first": ("First picture", "第一张图"),
+    "second": ("Second picture", "第二张图"),
+    "do_compare": ("Compare", "比较"),
+    "two_tabs": ("Two tablatures", "两张六线谱"),
+    "tab_and_score": ("Tablature, and with a staff", "六线谱与带五线谱的"),
+    "need_two": ("Give two pictures.", "请给出两张图。"),
+    "similarity": ("style similarity", "风格相似度"),
+    "one style": ("one style", "同一风格"),
+    "likely one style": ("likely one style", "很可能同一风格"),
+    "two styles": ("two styles", "两种风格"),
+    "hard to say": ("hard to say", "难以判断"),
+    "unknown_verdict": ("no known pairs to stand among", "没有可参照的图对"),
+    "same_pairs": ("known pairs of one style", "已知同一风格的图对"),
+    "different_pairs": ("known pairs of two styles", "已知两种风格的图对"),
+    "where": ("Where it looked", "它看了哪里"),
+    "near": ("Nearest words: {names}", "最接近的词：{names}"),
+    # Draw
+    "draw": ("Draw", "画谱"),
+    "draw_lead": (
+        "One model that writes pictures code by code draws the tablature of a text.",
+        "一个逐码作画的模型，把文字画成六线谱。",
+    ),
+    "text": ("alphaTex", "alphaTex"),
+    "guidance": ("Strength", "强度"),
+    "chance": ("Draw with chance", "加入随机"),
+    "do_draw": ("Draw", "开始画"),
+    "drawn": ("As the model draws it", "模型所画"),
+    "engraved": ("As an engraver sets it, to compare and play", "排版程序所排，供对照与播放"),
+    # Compose
+    "compose": ("Compose", "作曲"),
+    "compose_lead": ("Words, or a picture, become a piece.", "把文字或图片变成一首曲子。"),
+    "words": ("Words", "文字"),
+    "words_hint": ("a calm waltz in A minor, sparse and low", "一首安静的圆舞曲，稀疏而低沉"),
+    "or_picture": ("Or a picture", "或一张图"),
+    "do_compose": ("Compose", "开始作曲"),
+    "composed": ("Composed in {seconds:.1f} s", "{seconds:.1f} 秒作成"),
+    "asked": ("asked for", "要求"),
+    "measured": ("measured", "实测"),
+    "kept": ("kept", "符合"),
+    "need_words": ("Write some words, or give a picture.", "请写几个字，或给一张图。"),
+    # Errors
+    "too_large": ("{name} is larger than {mb} MB; make it smaller.", "{name} 超过 {mb} MB，请缩小。"),
+    "too_many_pixels": (
+        "{name} has {width} × {height} pixels; at most {most} million can be read here.",
+        "{name} 有 {width} × {height} 像素；这里最多读 {most} 百万像素。",
+    ),
+    "too_long": ("That is too long: at most {most} can be handled here.", "太长了：这里最多处理 {most}。"),
+    "not_found": ("This example is not here.", "找不到这个例子。"),
+    "our_fault": (
+        "Something went wrong here, not with what you gave. Please try again.",
+        "这里出了问题，与您提供的内容无关，请再试一次。",
+    ),
+}
+
+# Attributes of music and their classes; in English they are called what they are called in the package.
+_MUSIC_ZH = {
+    "tempo": "速度", "metre": "拍号", "key": "主音", "mode": "调式", "density": "疏密", "register": "音区",
+    "polyphony": "厚薄", "range": "音域", "dynamics": "力度", "sustain": "音长", "leaps": "跳进", "bars": "小节数",
+    "seconds": "秒数", "programs": "乐器", "kept": "符合", "sparse": "稀疏", "medium": "适中", "dense": "密集",
+    "low": "低", "middle": "中", "high": "高", "thin": "薄", "full": "厚", "major": "大调", "minor": "小调",
+    "very slow": "很慢", "slow": "慢", "calm": "平缓", "moderate": "中速", "fast": "快", "very fast": "很快",
+}  # fmt: skip
+
+# What the verbs say most often to people; the rest is told in English after a Chinese beginning.
+_IN_CHINESE = (
+    (r"no tab staff", "没有找到六线谱（4 到 7 条平行线）；请裁剪或重拍，让线条清楚"),
+    (r"shows \d+ score staves but no tab", "只有五线谱，没有六线谱；这里只能读六线谱（可带五线谱）"),
+    (r"is not a picture that can be read", "这不是可读的图片；请存为 PNG、JPEG、TIFF、WebP 或 PDF"),
+    (r"picture is damaged|page \d+ is damaged", "图片已损坏；请重新保存或下载"),
+    (r"the file is empty", "文件是空的"),
+    (r"locked with a password", "PDF 有密码；请另存一份没有密码的"),
+    (r"is not a PDF that can be read|PDF has no pages", "这不是可读的 PDF；可能已损坏"),
+    (r"too many to open", "图片像素太多，请缩小"),
+    (r"has no notes|has drums only", "这个文件里没有可用的音"),
+    (r"does not load as", "模型没有载入成功"),
+)
+
+
+class Refused(InputError):
+    """Something that is not taken here; the message is in the person's language already."""
+
+
+class Words:
+    """The words of one language.
+
+    Args:
+        language: One of `LANGUAGES`.
+    """
+
+    def __init__(self, language: str) -> None:
+        if language not in LANGUAGES:
+            raise InputError(None, f"language is {language!r}; choose one of {', '.join(LANGUAGES)}")
+        self.language = language
+
+    def __getitem__(self, name: str) -> str:
+        return _WORDS[name][LANGUAGES.index(self.language)]
+
+    def say(self, name: str, /, **values: object) -> str:
+        """A sentence with its blanks filled."""
+        return self[name].format(**values)
+
+    def count(self, name: str, number: object) -> str:
+        """So many of something: `one|several` where a language tells them apart."""
+        one, _, many = self[name].partition("|")
+        return (many if many and number != 1 else one).format(n=number)
+
+    def attribute(self, name: str) -> str:
+        """An attribute of music, or a class of one."""
+        return _MUSIC_ZH.get(name, name) if self.language == "zh" else name[:1].upper() + name[1:]
+
+    def problem(self, error: BaseException) -> str:
+        """One friendly line about an error, without folders of the server."""
+        if not isinstance(error, InputError):
+            return self["our_fault"]
+        message = _without_folders(error.message)
+        if isinstance(error, Refused):
+            return message
+        if self.language == "zh":
+            for pattern, chinese in _IN_CHINESE:
+                if re.search(pattern, message):
+                    return f"{chinese}。"
+            return f"无法处理：{message}"
+        message = message[:1].upper() + message[1:]
+        return message if message.endswith((".", "。")) else f"{message}."
+
+
+def _without_folders(text: str) -> str:
+    """A message may name files where the server keeps them; people know them by name only."""
+    return re.sub(r"(?:/[^\s/:]+)+/([^\s/:]+)", lambda found: Path(found[0]).name, text)
+
+
+__all__ = ["LANGUAGES", "Refused", "Words"]
