@@ -35,12 +35,14 @@ def load_edit_model(checkpoint: str, device: str = "cpu") -> tuple[Any, Any]:
         InputError: There is none.
     """
     import torch
+    from transformers.utils import logging
 
     from ..modeling.modeling_edit import ScoreEditModel
     from ..processing.processing_edit import ScoreEditProcessor
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    logging.disable_progress_bar()  # loading takes no time; its bar would stand between the person's own lines
     try:
         model = ScoreEditModel.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
         return model, ScoreEditProcessor.from_pretrained(checkpoint)
