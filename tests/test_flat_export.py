@@ -144,33 +144,62 @@ def test_push_says_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="say where to"):
         push_to_hub.push("toykit")
     with pytest.raises(InputError, match="no such model folder"):
-        push_to_hub.push("toykit", repo="a/b", model=tmp_path / "absent")
+        push_to_hub.push("toykit", folder=tmp_path / "absent", export_only=tmp_path / "out")
     with pytest.raises(InputError, match=r"config\.json"):
-        push_to_hub.push("toykit", repo="a/b", model=tmp_path)
+        push_to_hub.push("toykit", folder=tmp_path, export_only=tmp_path / "out")
 
 
-def test_push_uploads_the_export(toykit, tmp_path, monkeypatch):
+def make_folder(toykit, folder: Path) -> Path:
     from transformers import AutoConfig, AutoModel
 
     AutoConfig.register("toykit", toykit.ToykitConfig, exist_ok=True)
     AutoModel.register(toykit.ToykitConfig, toykit.ToykitModel, exist_ok=True)
-    toykit.ToykitModel(toykit.ToykitConfig()).save_pretrained(tmp_path / "model")
-    calls = {}
+    toykit.ToykitModel(toykit.ToykitConfig()).save_pretrained(folder)
+    return folder
 
-    class Hub:
-        def __init__(self, token=None):
-            calls["token"] = token
 
-        def create_repo(self, repo, private, exist_ok):
-            calls["repo"] = (repo, private)
+def test_two_exports_are_the_same_bytes(toykit, tmp_path):
+    """Or an interrupted upload could not go on: the Hub knows what it has by what is in it."""
+    folder = make_folder(toykit, tmp_path / "model")
+    (folder / "reference.json").write_text("[1]", encoding="utf-8")
+    (folder / "optimizer.safetensors").write_bytes(b"not a part of the model")
+    one, two = (push_to_hub.export_model("toykit", folder, tmp_path / name, "me/toy") for name in "ab")
+    files = {path.name: path.read_bytes() for path in one.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in two.iterdir()}
+    assert {"config.json", "model.safetensors", "modeling_toykit.py", "README.md", "reference.json"} <= set(files)
+    assert "optimizer.safetensors" not in files
+    assert b'from_pretrained("me/toy", trust_remote_code=True)' in files["README.md"]
 
-        def upload_folder(self, repo_id, folder_path, commit_message):
-            calls["files"] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-            return f"https://hub/{repo_id}"
 
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    address = push_to_hub.push("toykit", repo="me/toy", model=tmp_path / "model", private=True, token="t")
-    assert address == "https://hub/me/toy"
-    assert calls["token"] == "t" and calls["repo"] == ("me/toy", True)
-    assert {"config.json", "model.safetensors", "modeling_toykit.py", "README.md"} <= set(calls["files"])
-    assert b'from_pretrained("me/toy"' in calls["files"]["README.md"]
+def test_the_card_of_a_folder_is_told_where_it_will_be_read(toykit, tmp_path):
+    folder = make_folder(toykit, tmp_path / "model")
+    text = (
+        '# Toy\n```python\nimport intermezzo  # known\nm = f("checkpoints/toykit", dtype=1)\n```\nimport intermezzo\n'
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    made = push_to_hub.export_model("toykit", folder, tmp_path / "out", "me/toy")
+    wanted = '# Toy\n```python\nm = f("me/toy", trust_remote_code=True, dtype=1)\n```\nimport intermezzo\n'
+    assert (made / "README.md").read_text(encoding="utf-8") == wanted
+
+
+@pytest.mark.parametrize("missing", ["adapter_model.safetensors", "base"])
+def test_an_adapter_that_is_not_whole_is_refused(toykit, tmp_path, missing):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"base_model_name_or_path": "nowhere" if missing == "base" else str(tmp_path)}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    if missing == "base":
+        (adapter / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"'nowhere'" if missing == "base" else missing):
+        push_to_hub.export_model("toykit", adapter, tmp_path / "out")
+
+
+def test_an_adapter_alone_goes_out_with_the_base_it_names(toykit, tmp_path):
+    base, adapter = make_folder(toykit, tmp_path / "model"), tmp_path / "tuned"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}), encoding="utf-8")
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    made = push_to_hub.export_model("toykit", adapter, tmp_path / "out", "me/toy")
+    assert (made / "adapter" / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert json.loads((made / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/toy"
+    assert (made / "model.safetensors").is_file() and not (made / "adapter_config.json").exists()

@@ -1,4 +1,4 @@
-"""Exports a model as a flat folder that loads where this package is absent, and uploads it to the Hub.
+"""Exports a model as a flat folder that loads where this package is absent, and uploads it, or a data set, to the Hub.
 
 The Hub loads code from one folder only, and finds the files of a model by `from .x import y`. So the needed source
 files are found by following imports, copied side by side, their package imports rewritten, and the classes named in the
@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import json
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.errors import InputError
+from .hub_card import check_dataset, make_card
+from .hub_space import export_space
+from .hub_upload import connect, upload
 
 ROOT = Path(__file__).resolve().parents[1]
+# What may stand beside the weights and belongs to the model; checkpoints of a run and other weights do not.
+COMPANIONS = {".json", ".safetensors", ".png", ".jpg", ".gif", ".svg", ".mid", ".tsv"}
+NOT_COMPANIONS = ("model", "pytorch_model", "optimizer", "training_", "trainer_", "adapter_")
 _FROM = re.compile(r"from\s+[.\w]+\s+import")
 
 
@@ -231,69 +238,119 @@ def load_for_export(directory: str | Path) -> tuple[Any, Any]:
     return model, AutoProcessor.from_pretrained(directory) if has_processor else None
 
 
-def make_card(stem: str, model: Any, directory: Path, **values: Any) -> str:
-    """The card of a model folder: its own README.md, or the repository's template filled with what is known."""
-    if (directory / "README.md").is_file():
-        return (directory / "README.md").read_text(encoding="utf-8")
-    from huggingface_hub import ModelCard, ModelCardData
+def _adapter_of(source: Path) -> tuple[Path, Path | None]:
+    """The folders of the model and of its adapter: `adapter/` in the model's, or the base that an adapter names.
 
-    auto = next((n for n, c in auto_model_classes(type(model.config)).items() if c is type(model)), "AutoModel")
-    megabytes = sum(path.stat().st_size for path in directory.glob("*.safetensors")) / 1e6
-    known = {
-        "model_name": f"Intermezzo {stem}",
-        "summary": (type(model).__doc__ or stem).strip().splitlines()[0],
-        "usage": f'from transformers import {auto}\n\nmodel = {auto}.from_pretrained("REPO", trust_remote_code=True)',
-        "description": (type(model.config).__doc__ or stem).strip().splitlines()[0],
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "checkpoint_size": f"{megabytes:.1f} MB",
-        "training": "Trained with this repository's `train` scripts.",
-        "data": "See the repository.",
-        "limits": "Not stated.",
-    }
-    data = ModelCardData(license="apache-2.0", library_name="transformers", tags=["intermezzo", "music"])
-    return str(ModelCard.from_template(data, template_path=str(ROOT / "model_card.md"), **{**known, **values}))
+    Raises:
+        InputError: An adapter without safetensors, or whose base is not there.
+    """
+    inside = (source / "config.json").is_file()
+    adapter = source / "adapter" if inside else source
+    if not (adapter / "adapter_config.json").is_file():
+        return source, None
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(adapter, "holds no adapter_model.safetensors; save the adapter by PEFT's save_pretrained")
+    if inside:
+        return source, adapter
+    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    for base in (Path(named or ""), ROOT / (named or "")):
+        if named and (base / "config.json").is_file():
+            return base, adapter
+    raise InputError(adapter, f"its base_model_name_or_path is {named!r}, where no model folder is; name one")
+
+
+def _add_companions(source: Path, adapter: Path | None, directory: Path, repo: str | None) -> None:
+    """Copies what stands beside the weights (reference values, pictures of the card) and the adapter."""
+    for path in sorted(source.iterdir()):
+        known = path.suffix in COMPANIONS and not path.name.startswith(NOT_COMPANIONS)
+        if known and path.is_file() and not (directory / path.name).exists():
+            shutil.copyfile(path, directory / path.name)
+    if adapter is None:
+        return
+    target = directory / "adapter"
+    target.mkdir(exist_ok=True)
+    shutil.copyfile(adapter / "adapter_model.safetensors", target / "adapter_model.safetensors")
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = repo or str(directory)
+    text = json.dumps(settings, indent=2, ensure_ascii=False)
+    (target / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def export_model(
+    stem: str, folder: str | Path | None, directory: str | Path, repo: str | None = None, dtype: str | None = None
+) -> Path:
+    """Writes all that a model's repository holds: the flat export, its card, its adapter, and what lies beside it.
+
+    Two calls write the same bytes, so that an upload can be resumed.
+
+    Args:
+        stem: name of the model, such as `score_vlm`.
+        folder: model folder, or the folder of a PEFT adapter whose base is a model folder here.
+        directory: where to; made if absent.
+        repo: `OWNER/NAME` that the card's code and the adapter name.
+        dtype: as in `export_flat`.
+
+    Raises:
+        InputError: no such model, or an adapter that is not whole.
+    """
+    source = Path(folder) if folder is not None else ROOT / "checkpoints" / stem
+    if not source.is_dir():
+        raise InputError(source, "no such model folder; train the model first, or name its folder")
+    base, adapter = _adapter_of(source)
+    loaded, processor = load_for_export(base)
+    card = make_card(stem, loaded, source, repo, processor is not None)
+    written = export_flat(loaded, processor, directory, dtype, card)
+    _add_companions(base, adapter, written, repo)
+    return written
 
 
 def push(
     stem: str,
-    repo: str | None = None,
-    model: str | Path | None = None,
+    repo_id: str | None = None,
+    folder: str | Path | None = None,
     export_only: str | Path | None = None,
     private: bool = False,
+    with_space: bool = False,
     token: str | None = None,
     dtype: str | None = None,
 ) -> str:
-    """Exports a trained model flat and uploads it with its code and card.
+    """Uploads a trained model with its code and card, or a data set, to the Hugging Face Hub.
+
+    The model is exported flat: it loads with `trust_remote_code=True` where this package is absent. After an
+    interruption the same call goes on: what has arrived is not sent again.
 
     Args:
-        stem: name of the model, such as `score_vlm`.
-        repo: `OWNER/NAME` on the Hub; made if it does not exist.
-        model: model folder; `checkpoints/<stem>` if not given.
-        export_only: write the export here and upload nothing.
+        stem: name of the model, such as `score_vlm`; or `dataset`.
+        repo_id: `OWNER/NAME` on the Hub; made if it does not exist.
+        folder: model folder (`checkpoints/<stem>` if not given), a PEFT adapter's folder, or the data set's.
+        export_only: write the model's export here and upload nothing.
         private: make a new repository private.
-        token: access token; the one of `hf auth login` if not given.
+        with_space: upload the demo beside the model, as a Space of the same name.
+        token: access token; `HF_TOKEN` or the one of `hf auth login` if not given.
         dtype: as in `export_flat`.
 
     Returns:
-        The address of the upload, or the folder of the export.
+        The address of the upload (and in a second line that of the Space), or the folder of the export.
 
     Raises:
-        InputError: no such model, or neither `repo` nor `export_only`.
+        InputError: no such model or data set, neither `repo_id` nor `export_only`, or the Hub refuses.
     """
-    if repo is None and export_only is None:
+    if repo_id is None and (export_only is None or stem == "dataset"):
         raise InputError(None, "say where to: a repository (OWNER/NAME), or a folder for the export only")
-    source = Path(model) if model is not None else ROOT / "checkpoints" / stem
-    if not source.is_dir():
-        raise InputError(source, "no such model folder; train the model first, or name its folder")
-    loaded, processor = load_for_export(source)
-    card = make_card(stem, loaded, source)
+    if stem == "dataset":
+        assert repo_id is not None
+        data = check_dataset(folder)
+        hub = connect(repo_id, token)
+        only, stale = ["*.parquet", "*.md", "*.json", "*.tsv"], ["*.parquet"]
+        return upload(hub, repo_id, data, "Upload data set", "dataset", private, only, stale)
     if export_only is not None:
-        return str(export_flat(loaded, processor, export_only, dtype, card))
-    from huggingface_hub import HfApi
-
-    assert repo is not None
-    with tempfile.TemporaryDirectory() as folder:
-        export_flat(loaded, processor, folder, dtype, card.replace('"REPO"', f'"{repo}"'))
-        hub = HfApi(token=token)
-        hub.create_repo(repo, private=private, exist_ok=True)
-        return str(hub.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Upload {stem}"))
+        return str(export_model(stem, folder, export_only, repo_id, dtype))
+    assert repo_id is not None
+    hub = connect(repo_id, token)
+    with tempfile.TemporaryDirectory() as made:
+        model = export_model(stem, folder, Path(made) / "model", repo_id, dtype)
+        space = export_space(Path(made) / "space", repo_id) if with_space else None
+        addresses = [upload(hub, repo_id, model, f"Upload {stem}", "model", private)]
+        if space is not None:
+            addresses.append(upload(hub, repo_id, space, "Upload the Space", "space", private))
+    return "\n".join(addresses)
