@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .painting_windows import Canvas
 
 STEM = "fractal_midi"
+STRUCTURE_TEMPERATURE = 0.5  # of the choices which patches sound: stray patches would widen the range by a third
 BATCH = 8  # rolls painted at once; more take more memory and are hardly faster on a CPU
 #: What a continued piece keeps of itself, unless asked otherwise.
 KEPT = ("tempo", "metre", "key", "mode")
@@ -85,7 +86,8 @@ def paint(
     num_samples: int = 1, out: str | Path | None = None, gif: bool = False, seed: int = 0,
     num_iter_list: Sequence[int] | None = None, temperature: float = 1.0, cfg_scale: float = 1.0,
     sparsity_bias: float = 0.0, top_p: float = 1.0, model: str | Path | None = None, device: str = "auto",
-    progress: bool = False, painter: tuple[Any, Any] | None = None,
+    structure_temperature: float = STRUCTURE_TEMPERATURE, progress: bool = False,
+    painter: tuple[Any, Any] | None = None,
 ) -> list[PaintResult]:  # fmt: skip
     """Paints piano rolls: from nothing, on after a piece, or into the masked part of one.
 
@@ -101,7 +103,8 @@ def paint(
         out: Folder for `NAME.mid` and `NAME.png` (and `NAME.gif`); `None` writes nothing.
         gif: Keep frames of how they grew, and write the GIF.
         seed: The same seed paints the same.
-        num_iter_list, temperature, cfg_scale, sparsity_bias, top_p: As in `FractalMidiModel.generate`.
+        num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature: As in
+            `FractalMidiModel.generate`.
         model: Checkpoint folder or Hub name; the one that comes along when left out.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
         progress: Show a progress bar.
@@ -120,7 +123,8 @@ def paint(
     canvas = prepare_canvas(processor, source, mask, bars, wishes)
     row = _conditions(processor, canvas, wishes)
     settings = dict(num_iter_list=num_iter_list, temperature=temperature, cfg_scale=cfg_scale)
-    settings |= dict(sparsity_bias=sparsity_bias, top_p=top_p, **_condition_tensor(row))
+    settings |= dict(sparsity_bias=sparsity_bias, top_p=top_p, structure_temperature=structure_temperature)
+    settings |= _condition_tensor(row)
     results: list[PaintResult] = []
     for start in _bar(range(0, num_samples, BATCH), progress):
         count = min(BATCH, num_samples - start)

@@ -32,6 +32,7 @@ class Painter:
         cfg_scale: 1 = as conditioned; more follows the conditions more closely (arXiv 2207.12598, equation 6).
         sparsity_bias: Added to the logit of silence and emptiness at all levels.
         top_p: Nucleus of the codes of a cell.
+        structure_temperature: Of the choices which patches sound; `temperature` when `None`.
         canvas: `(B, P, T)` codes known at the start, where someone wants to watch.
         watch: Called with (level, step, canvas as a float roll) after each step of each level; see `shown`.
     """
@@ -45,12 +46,14 @@ class Painter:
         cfg_scale: float = 1.0,
         sparsity_bias: float = 0.0,
         top_p: float = 1.0,
+        structure_temperature: float | None = None,
         canvas: torch.Tensor | None = None,
         watch: Watcher | None = None,
     ) -> None:
         self.levels, self.attributes, self.num_iter_list = levels, attributes, num_iter_list
         self.temperature, self.cfg_scale = temperature, cfg_scale
         self.sparsity_bias, self.top_p = sparsity_bias, top_p
+        self.structure_temperature = temperature if structure_temperature is None else structure_temperature
         self.canvas, self.watch = canvas, watch
 
     def steps(self, level: LevelGenerator) -> int:
@@ -71,9 +74,13 @@ class Painter:
             return logits[0]
         return (logits[1] + self.cfg_scale * (logits[0] - logits[1])).clamp(-MAX_LOGIT, MAX_LOGIT)
 
+    def temperature_of(self, logits: torch.Tensor) -> float:
+        """Temperature of a choice by its logits `(…, K)`: two classes say whether a patch sounds."""
+        return self.structure_temperature if logits.shape[-1] == 2 else self.temperature
+
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
         """Log-odds `(J,)` that something sounds, at this temperature."""
-        scaled = self.combine(logits) / max(self.temperature, 1e-8)
+        scaled = self.combine(logits) / max(self.temperature_of(logits), 1e-8)
         return scaled[:, 1:].logsumexp(-1) - scaled[:, 0]
 
     def choose(self, logits: torch.Tensor, u: torch.Tensor, sounding: torch.Tensor) -> torch.Tensor:
@@ -82,7 +89,7 @@ class Painter:
         silence = torch.arange(logits.shape[-1], device=logits.device) == 0
         logits = logits.masked_fill(sounding[:, None] & silence, float("-inf"))
         top_p = self.top_p if logits.shape[-1] > 2 else 1.0
-        return pick(class_probabilities(logits, self.temperature, self.sparsity_bias, top_p), u)
+        return pick(class_probabilities(logits, self.temperature_of(logits), self.sparsity_bias, top_p), u)
 
     def show(self, level: LevelGenerator, nodes: Nodes, children: torch.Tensor, step: int) -> None:
         """Brings the present state of patches to the canvas and calls who watches."""

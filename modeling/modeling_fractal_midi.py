@@ -277,6 +277,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         cfg_scale: float = 1.0,
         sparsity_bias: float = 0.0,
         top_p: float = 1.0,
+        structure_temperature: float | None = None,
         return_intermediates: bool = False,
         callback: Watcher | None = None,
         generator: torch.Generator | None = None,
@@ -296,6 +297,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             cfg_scale: Weight of classifier-free guidance; 1 is none, and costs half as much.
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
+            structure_temperature: Of the choices which patches sound; below 1 keeps stray notes out. `temperature`
+                when not given.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -306,13 +309,17 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         Raises:
             InputError: A setting, a shape or a condition that can not be.
         """
+        structure_temperature = temperature if structure_temperature is None else structure_temperature
+        check_sampling(self.config, num_iter_list, structure_temperature, cfg_scale, sparsity_bias, top_p)
         num_iter_list = check_sampling(self.config, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
         count = count_samples(num_samples, conditions, roll, mask)
         given, known, hidden = self._start(roll, mask, count)
         keys = torch.randint(0, 1 << 62, (count,), generator=generator).to(self.device)
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
         levels: Any = list(self.levels)
-        painter = Painter(levels, attributes, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
+        painter = Painter(
+            levels, attributes, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature
+        )
         film = Film(painter, self.config.num_codes, callback) if return_intermediates else None
         if film is not None or callback is not None:
             painter.canvas, painter.watch = given.clone(), film or callback

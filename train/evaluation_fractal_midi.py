@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..painting import STRUCTURE_TEMPERATURE
 from .evaluation_fractal_data import HeldOut, load_held_out
 from .evaluation_fractal_fill import ASKED, HIDING, measure_attribute, measure_filling, off_by, sample_rolls
 from .evaluation_report import EvaluationReport, Failure, Target
@@ -50,7 +51,7 @@ class Options:
 
     Attributes:
         num_iter_list: Steps of each level.
-        temperature, sparsity_bias, top_p: Of all samples.
+        temperature, sparsity_bias, top_p, structure_temperature: Of all samples; the last was chosen on validation.
         cfg_scale: Guidance where something is asked for.
         draws: Orders of each `mar` patch that the likelihood is averaged over.
         batch_size: Rolls at once.
@@ -66,6 +67,7 @@ class Options:
     temperature: float = 1.0
     sparsity_bias: float = 0.0
     top_p: float = 1.0
+    structure_temperature: float = STRUCTURE_TEMPERATURE
     cfg_scale: float = 2.0
     draws: int = 2
     batch_size: int = 8
@@ -79,7 +81,8 @@ class Options:
     def sampling(self, model: Any) -> dict[str, Any]:
         """Arguments of `generate`."""
         steps = list(self.num_iter_list)[: len(model.config.level_sizes)]
-        settings = {"temperature": self.temperature, "sparsity_bias": self.sparsity_bias, "top_p": self.top_p}
+        names = ("temperature", "sparsity_bias", "top_p", "structure_temperature")
+        settings = {name: getattr(self, name) for name in names}
         return {"num_iter_list": steps, **settings}
 
 
