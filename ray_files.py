@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,21 @@ class Worker:
             return {"error": f"{file}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"}
 
 
+def _knock(address: str) -> None:
+    """Asks whether anybody listens at an address with a port: Ray itself would ask for minutes.
+
+    Raises:
+        InputError: Nobody does.
+    """
+    host, colon, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(None, f"no Ray cluster answers at {address!r} ({error}); --ray local starts one") from error
+
+
 @contextmanager
 def session(address: str, workers: int | None = None) -> Iterator[Any]:
     """Ray, connected; started and ended here where nobody has.
@@ -103,6 +119,7 @@ def session(address: str, workers: int | None = None) -> Iterator[Any]:
         raise InputError(None, f"--ray needs {error.name}; pip install 'intermezzo[ray]'") from error
     own = not ray.is_initialized()
     if own:
+        _knock(address)
         settings: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
         if address == "local":
             settings |= {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
@@ -166,8 +183,8 @@ def map_files(
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=1,
             num_gpus=1 if with_gpus else 0,
-            max_restarts=-1,
-            max_task_retries=-1,  # `TRIES` ends it, file by file
+            # `TRIES` ends it, file by file.
+            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": -1},
         )
         with tqdm(total=len(files), desc=what, unit="file", disable=not progress, leave=False) as bar:
             for row in data.iter_rows():

@@ -116,8 +116,7 @@ def read(
     Args:
         inputs: Pictures, PDFs, or folders of them.
         out: Folder for `NAME.alphatex` and so on; `None` writes nothing.
-        formats: Any of `FORMATS`; `png` shows the original above what the text looks like, `html` the same system by
-            system with the doubtful bars marked.
+        formats: Any of `FORMATS`; `png` shows the original above the text drawn again, `html` marks doubtful bars too.
         model: Checkpoint folder or Hub name; left out: the one that comes along.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
         constrained: Keep to the grammar, so that what is written parses and its bars close.

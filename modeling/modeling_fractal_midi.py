@@ -284,8 +284,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
     ) -> Any:
         """Paints rolls from nothing, or fills in the masked cells of given ones.
 
-        Each roll has its own random numbers, drawn from a key of its own: the first roll of a batch is the same
-        however many are made beside it.
+        Each roll has random numbers of its own: the first of a batch is the same however many are made beside it.
 
         Args:
             num_samples: How many; where not given, as many as `conditions` or `roll` has rows.
@@ -297,8 +296,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             cfg_scale: Weight of classifier-free guidance; 1 is none, and costs half as much.
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
-            structure_temperature: Of the choices which patches sound; below 1 keeps stray notes out. `temperature`
-                when not given.
+            structure_temperature: Of the choices which patches sound (0.5 keeps stray notes out); else `temperature`.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -309,8 +307,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         Raises:
             InputError: A setting, a shape or a condition that can not be.
         """
-        structure_temperature = temperature if structure_temperature is None else structure_temperature
-        check_sampling(self.config, num_iter_list, structure_temperature, cfg_scale, sparsity_bias, top_p)
+        if structure_temperature is not None:
+            check_sampling(self.config, num_iter_list, structure_temperature, cfg_scale, sparsity_bias, top_p)
         num_iter_list = check_sampling(self.config, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
         count = count_samples(num_samples, conditions, roll, mask)
         given, known, hidden = self._start(roll, mask, count)

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+from symusic import Note, Score, Track
 
 from .hub_client import ROOT, finish, start
 
@@ -50,6 +51,10 @@ def run(tmp_path_factory) -> tuple[dict[str, list[str]], dict[str, list]]:
     (home / "checkpoints").symlink_to(ROOT / "checkpoints")
     shutil.copyfile(ROOT / PICTURE, home / "song.png")
     (home / "pictures").mkdir()
+    song = Score(480)
+    song.tracks.append(Track())
+    song.tracks[0].notes.extend(Note(480 * k, 480, 60 + k, 80) for k in range(64))
+    song.dump_midi(home / "song.mid")
     for name in ("a.png", "b.png", "bell.png", "pictures/a.png", "pictures/b.png"):  # what other pages look at
         shutil.copyfile(ROOT / "examples" / ("lead.png" if "a" in name else "bass.png"), home / name)
     pages = {page: blocks(page) for page in PAGES}
