@@ -176,6 +176,7 @@ def map_files(
         most = int(there["GPU"] if with_gpus else there.get("CPU", 1))
         count = max(1, min(workers or most, most, len(files)))
         rows = [{"index": index, "file": str(file)} for index, file in enumerate(files)]
+        # Ray starts a dead worker again, and its work too, without end; `TRIES` ends it, file by file.
         data = ray.data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS * count)).map_batches(
             Worker,
             fn_constructor_args=(make, str(folder)),
@@ -183,8 +184,6 @@ def map_files(
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=1,
             num_gpus=1 if with_gpus else 0,
-            # `TRIES` ends it, file by file.
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": -1},
         )
         with tqdm(total=len(files), desc=what, unit="file", disable=not progress, leave=False) as bar:
             for row in data.iter_rows():
