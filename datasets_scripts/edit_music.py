@@ -5,7 +5,7 @@ Pitches are MIDI numbers as they sound, the capo included. Lengths and times are
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -118,7 +118,7 @@ class Sound:
 
 def sounds(staff: Staff, voice: int = 0) -> list[Sound]:
     """What starts in a voice, in order; rests, grace notes and beats that only go on are left out."""
-    strings, found, begin = strings_of(staff), [], Fraction(0)
+    strings, found, begin = strings_of(staff), list[Sound](), Fraction(0)
     open_sound: Sound | None = None
     for index, bar in enumerate(staff.bars):
         beats = bar.voices[voice] if voice < len(bar.voices) else []
@@ -314,7 +314,7 @@ def _move_beat(
 
 def harmony(line: Sequence[Sound], bar: int) -> tuple[int, bool] | None:
     """Root (pitch class) and whether it is minor of the triad that a bar fits best; `None` for a silent bar."""
-    weights: Counter[int] = Counter()
+    weights: dict[int, float] = defaultdict(float)
     first: int | None = None
     for sound in line:
         if sound.bar != bar or not sound.pitches:

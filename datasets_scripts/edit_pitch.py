@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 
 from ..processing.alphatex_grammar import Score, Staff
 from ..processing.alphatex_types import DEFAULT_TUNING, spell_pitch
@@ -57,7 +57,7 @@ def signature(score: Score) -> int:
     first = score.staves[0]
     if "score" in first.show or first.bars[0].key_signature:
         return key_of(first.bars[0].key_signature or "c")
-    weights: Counter[int] = Counter()
+    weights: dict[int, float] = defaultdict(float)
     for staff in score.staves:
         for sound in sounds(staff):
             for pitch in sound.pitches:

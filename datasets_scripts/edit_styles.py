@@ -353,7 +353,7 @@ def style(score: Score, argument: str, rng: random.Random) -> None:
 
 def _with_texts(made: list[Beat], voice: list[Beat]) -> list[Beat]:
     """Chord names, words and lyrics go to the beat that starts where theirs did."""
-    texts, now = {}, Fraction(0)
+    texts, now = dict[Fraction, dict[str, tuple]](), Fraction(0)
     for beat in voice:
         if found := {name: beat.effects[name] for name in _TEXTS if name in beat.effects}:
             texts.setdefault(now, found)

@@ -65,10 +65,13 @@ class Models:
         """Museformer with SummaryBridge; with StyleEncoder where pictures are to be composed to."""
         from ..composing import load_composer
 
-        names = ("museformer", "summary_bridge", "style_encoder")
-        folders = [self.folder / name for name in names]
+        folders: dict[str, Any] = {
+            "museformer": self.folder / "museformer",
+            "bridge": self.folder / "summary_bridge",
+            "style_encoder": self.folder / "style_encoder",
+        }
         with self.busy:
-            found = self._get("composer", lambda _: load_composer(*folders, self.device))
+            found = self._get("composer", lambda _: load_composer(**folders, device=self.device))
             if with_pictures and found.looker is None:
                 found.looker = self.looker()
             return found
