@@ -14,6 +14,7 @@ SHELL := bash
 VENV ?= .venv
 PINS ?=
 OUT ?= out
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 RENDER := datasets_scripts/render
@@ -69,8 +70,8 @@ space: setup  ## the page in a browser, at http://127.0.0.1:7860
 	@$(BIN)/python -c "import gradio" 2>/dev/null || $(PIP) install --quiet -e ".[space]" $(PINS)
 	@$(BIN)/python app.py
 
-test: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## the tests (PYTEST_ADDOPTS is honoured)
-	@$(BIN)/python -m pytest
+test: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## the tests, by JOBS=2 processes (PYTEST_ADDOPTS is honoured)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # They stand in the source distribution alone. Their marks are not ours, so marks are not checked here.
 common: $(STAMPS)/dev  ## transformers' own common tests on our classes
