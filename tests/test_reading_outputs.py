@@ -131,6 +131,8 @@ def test_old_file_survives_a_failed_write(tmp_path: Path, monkeypatch: pytest.Mo
 def test_wrong_formats_and_names_write_nothing(pool: AlphaTabPool, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no format wav; choose alphatex"):
         write_outputs("song", LINE, Image.new("L", (9, 9)), tmp_path, ("alphatex", "wav"), pool)
+    with pytest.raises(InputError, match="nothing to make a proof page of"):
+        write_outputs("song", LINE, Image.new("L", (9, 9)), tmp_path, ("alphatex", "html"), pool)
     for name in ("", "a/b", ".."):
         with pytest.raises(InputError, match="no name for a file"):
             write_outputs(name, LINE, Image.new("L", (9, 9)), tmp_path, ("alphatex",), pool)

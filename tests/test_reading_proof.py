@@ -6,14 +6,17 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from PIL import Image
 
 from intermezzo.datasets_scripts.render.jobs import RenderError
 from intermezzo.processing.alphatex_grammar import read_alphatex
 from intermezzo.reading_proof import proof_page
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXT = "\\staff {tabs}\n\\ts (4 4) 3.3.1 |\n5.3.1 |\n7.3.1 |\n"
 
 
@@ -84,3 +87,17 @@ def test_what_can_not_be_drawn_is_said() -> None:
 def test_a_bar_without_a_chance_is_in_doubt() -> None:
     page = proof_page("song", Image.new("L", (200, 100), 255), [reading((0.99,))], Pool())
     assert page.count('class="bar red"') == 2
+
+
+def test_read_writes_the_page_of_a_real_picture(tmp_path) -> None:
+    from intermezzo import read
+    from intermezzo.reading import default_checkpoint
+
+    if not (default_checkpoint() / "config.json").is_file():
+        pytest.skip("the reader's weights are not here")
+    [result] = read([EXAMPLES / "greensleeves_page.pdf"], tmp_path, ("alphatex", "html"), views=1)
+    assert result.error is None and [path.name for path in result.files] == [
+        "greensleeves_page.alphatex", "greensleeves_page.html",
+    ]  # fmt: skip
+    page = result.files[1].read_text(encoding="utf-8")
+    assert len(pictures(page)) == 2 * len(result.systems) == 8 and "can not be drawn" not in page
