@@ -34,7 +34,7 @@ from typing import Any
 
 from ..processing.errors import InputError
 from ..processing.music_wishes import QUARTILES
-from .build_score_tab import _check_settings, _write_failures
+from .build_folder import check_settings, write_failures
 from .caption_words import LANGUAGES, WORDINGS, Caption, Teller, sayable
 from .imagery import LEXICON, Image, ImageSet, draw_images, load_lexicon
 
@@ -215,7 +215,7 @@ def build(
     settings: dict[str, Any] = {"format": FORMAT, "seed": seed, "counts": counts}
     settings["words"] = [hashlib.sha256(Path(p).read_bytes()).hexdigest()[:16] for p in (lexicon, WORDINGS)]
     settings["source files"] = [[path.name, path.stat().st_size] for path in files]
-    _check_settings(out, settings)
+    check_settings(out, settings)
     totals: dict[str, Counter[str]] = {"rows": Counter(), "kinds": Counter(), "windows": Counter()}
     used: dict[str, set[str]] = {}
     pieces: dict[str, str] = {}
@@ -230,7 +230,7 @@ def build(
             if pieces.setdefault(piece, split) != split:
                 raise InputError(source, f"the piece {piece!r} is in {split} and in {pieces[piece]}; build it again")
         failures += about["failures"]
-    _write_failures(out / "failures.tsv", failures)
+    write_failures(out / "failures.tsv", failures)
     report: dict[str, Any] = {name: dict(total) for name, total in totals.items()}
     report |= {"images": {split: len(names) for split, names in sorted(used.items())}, "failures": len(failures)}
     (out / "README.md").write_text(_card(settings, report, images), encoding="utf-8")

@@ -24,6 +24,7 @@ from typing import Any
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.edit_language import write_program
 from ..processing.errors import InputError
+from .build_folder import check_settings, write_failures
 from .edit_music import EditError
 from .edit_pairs import EditPair, WrongEdit, generated_pieces, make_pair
 from .edit_wordings import SPLITS
@@ -126,19 +127,6 @@ def _write_shard(path: Path, rows: list[dict[str, Any]]) -> None:
     part.replace(path)  # a shard is there as a whole or not at all
 
 
-def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """A folder holds one data set: going on with other arguments would mix two."""
-    path = out / "build.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-        if changed:
-            raise InputError(
-                out, f"was built with other {', '.join(changed)}; choose another folder or the same arguments"
-            )
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-
-
 def _shards(
     settings: dict[str, Any], files: Sequence[Path], failures: list[list[str]]
 ) -> Iterator[tuple[str, int, Any]]:
@@ -197,7 +185,7 @@ def build(
     (out / "data").mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"format": FORMAT, "generated": generated, "music": [str(m) for m in music]}
     settings |= {"seed": seed, "per_piece": per_piece, "shard_size": shard_size}
-    _check_settings(out, settings)
+    check_settings(out, settings)
     failures: list[list[str]] = []
     rows: Counter[str] = Counter()
     skipped = 0
@@ -217,8 +205,7 @@ def build(
         rows[split] += told["rows"]
         skipped += told["skipped"]
         failures += told["failures"]
-    lines = ["\t".join(" ".join(cell.split()) for cell in failure) for failure in failures]
-    (out / "failures.tsv").write_text("".join(f"{line}\n" for line in ["where\twhat", *lines]), encoding="utf-8")
+    write_failures(out / "failures.tsv", failures)
     (out / "README.md").write_text(_card(settings, rows, len(failures), skipped), encoding="utf-8")
     return {"rows": dict(rows), "failures": len(failures), "skipped": skipped}
 

@@ -280,7 +280,7 @@ def build(
         InputError: A source does not exist, a piece is in two splits, or `out` holds another data set.
     """
     from ..modeling.modeling_image_vq import ImageVQModel
-    from .build_score_tab import _check_settings
+    from .build_folder import check_settings, write_failures
 
     unknown = sorted(set(lessons) - set(LESSONS))
     if unknown:
@@ -296,11 +296,10 @@ def build(
     settings |= {"shard_systems": shard_systems, "limit": limit, "image_vq": fingerprint(model)}
     settings |= {"codebook_size": model.config.codebook_size}
     settings |= {"patch": [model.config.patch_height, model.config.patch_width]}
-    _check_settings(out, settings)
+    check_settings(out, settings)
     builder = Builder(out, model, max_bars, max_codes, seed, tuple(lessons), shard_systems, limit, progress)
     builder.run(sources)
-    lines = ["where\twhat", *("\t".join(" ".join(cell.split()) for cell in failure) for failure in builder.failures)]
-    (out / "failures.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_failures(out / "failures.tsv", builder.failures)
     (out / "README.md").write_text(_card(settings, builder), encoding="utf-8")
     figures = {"failures": len(builder.failures), "dropped": builder.dropped, "left_out": builder.left_out}
     return {"lessons": dict(builder.counts), **figures}

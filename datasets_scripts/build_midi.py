@@ -50,7 +50,7 @@ from ..processing.piano_roll import (
     notes_of_codes,
 )
 from . import bar_token_rows
-from .build_score_tab import _check_settings, _write_failures
+from .build_folder import check_settings, write_failures
 from .midi_sources import Piece, SourceFile, files_of_corpus, files_of_source, read_pieces
 
 FORMAT = 1  # raise when the rows of the same arguments change
@@ -205,7 +205,7 @@ def build(
         "shard_files": shard_files,
         **({"tokens": True} if tokens else {}),
     }
-    _check_settings(out, settings)
+    check_settings(out, settings)
     held: set[int] = set()
     totals: dict[str, Any] = {"rows": Counter(), "pieces": Counter(), "sources": Counter(), "dropped": 0}
     failures: list[list[str]] = []
@@ -218,7 +218,7 @@ def build(
                 jobs = [(file, split, steps_per_quarter, hop, tokens) for file in part]
                 path = out / "data" / f"{split}-{number:05d}.parquet"
                 _add_up(totals, _finish_shard(path, jobs, run, held, bar), split, held, failures)
-    _write_failures(out / "failures.tsv", failures)
+    write_failures(out / "failures.tsv", failures)
     totals["failures"] = len(failures)
     (out / "README.md").write_text(_card(settings, totals), encoding="utf-8")
     return totals

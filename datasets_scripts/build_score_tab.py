@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.errors import InputError
+from .build_folder import check_settings, write_failures
 from .score_tab_jobs import JobList, SystemJob, collect_jobs
 
 FORMAT = 1  # raise when the rows of the same arguments change
@@ -135,20 +136,6 @@ def _write_shard(path: Path, rows: list[dict[str, Any]], failures: list[list[str
     partial.replace(path)
 
 
-def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """A folder holds one data set: going on with other arguments would mix two."""
-    path = out / "build.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-        if changed:
-            raise InputError(
-                out, f"was built with other {', '.join(changed)}; choose another folder or the same arguments"
-            )
-    else:
-        path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-
-
 def build(
     out: str | Path,
     generated: int = 10_000,
@@ -187,7 +174,7 @@ def build(
     names = [str(source) for source in sources or []]
     settings: dict[str, Any] = {"format": FORMAT, "seed": seed, "generated": generated, "corpus": corpus}
     settings |= {"sources": names, "shard_size": shard_size}
-    _check_settings(out, settings)
+    check_settings(out, settings)
     failures: list[list[str]] = []
     counts: Counter[str] = Counter()
     with AlphaTabPool(workers) as pool:
@@ -204,14 +191,9 @@ def build(
                     failed = _finish_shard(data / f"{split}-{number:05d}.parquet", part, pool, bar)
                     failures += failed
                     counts[split] += len(part) - len(failed)
-    _write_failures(out / "failures.tsv", failures)
+    write_failures(out / "failures.tsv", failures)
     (out / "README.md").write_text(_card(settings, jobs, counts, len(failures)), encoding="utf-8")
     return {"rows": dict(counts), "failures": len(failures), "dropped": jobs.dropped}
-
-
-def _write_failures(path: Path, failures: list[list[str]]) -> None:
-    lines = ["\t".join(" ".join(cell.split()) for cell in failure) for failure in failures]
-    path.write_text("".join(f"{line}\n" for line in ["where\twhat", *lines]), encoding="utf-8")
 
 
 def _finish_shard(path: Path, part: list[SystemJob], pool: Any, bar: Any) -> list[list[str]]:

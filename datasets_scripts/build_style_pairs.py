@@ -38,7 +38,7 @@ from typing import Any
 from ..configuration.configuration_style_encoder import TARGETS
 from ..processing.errors import InputError
 from ..processing.text_encoder import DEFAULT_ENCODER, TextEncoder, load_text_encoder
-from .build_score_tab import _check_settings, _write_failures
+from .build_folder import check_settings, write_failures
 from .style_shards import finish_shard
 from .style_sources import LICENCES, EngravingSource, FolderSource, IconSource, StyleJob
 from .style_targets import make_targets
@@ -139,7 +139,7 @@ def build(
     (out / "data").mkdir(parents=True, exist_ok=True)
     fixed = {"format": FORMAT, "ignore_targets": sorted(ignore_targets), "held_out_styles": sorted(held_out)}
     fixed |= {"test": test, "validation": validation, "shard_size": shard_size, **(settings or {})}
-    _check_settings(out, fixed)
+    check_settings(out, fixed)
     counts, like = Counter[str](), dict[str, int]()
     total = sum(len(jobs) for split in parts.values() for _, jobs in split)
     with AlphaTabPool(workers) as pool, tqdm(total=total, desc="draw", unit="picture", disable=not progress) as bar:
@@ -150,7 +150,7 @@ def build(
                 failures += about["failures"]
                 counts[split] += about["rows"]
                 bar.update(len(jobs))
-    _write_failures(out / "failures.tsv", failures)
+    write_failures(out / "failures.tsv", failures)
     licences = {name: text for source in sources for name, text in source.licences.items()}
     report = {"rows": dict(counts), "failures": len(failures), "dropped": dropped, "styles": styles}
     (out / "README.md").write_text(_card(fixed, report, licences), encoding="utf-8")

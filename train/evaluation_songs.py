@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,11 @@ class Writing:
     def __post_init__(self) -> None:
         if self.num_bars < 1 or self.batch_size < 1:
             raise InputError(None, f"bars {self.num_bars} and batch_size {self.batch_size} must be 1 or more")
+
+    @classmethod
+    def taken_from(cls, options: Any) -> Writing:
+        """The fields of an evaluator's options that say how songs are written."""
+        return cls(**{own.name: getattr(options, own.name) for own in fields(cls)})
 
     def options(self) -> dict[str, Any]:
         """Arguments of `MuseformerForCausalLM.write`."""

@@ -107,8 +107,7 @@ class Options:
 
     def writing(self) -> Writing:
         """How songs are written."""
-        names = ("num_bars", "batch_size", "parallel", "temperature", "top_p", "max_bar_tokens")
-        return Writing(**{name: getattr(self, name) for name in names})
+        return Writing.taken_from(self)
 
 
 @dataclass
