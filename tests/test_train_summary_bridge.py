@@ -25,6 +25,7 @@ from intermezzo.train.summary_bridge_data import (
     ATTRIBUTE_NAMES,
     BridgeCollate,
     BridgeWindows,
+    TextBlur,
     values_row,
     wanted_row,
     wishes_met,
@@ -240,6 +241,26 @@ def test_batches_are_what_the_model_takes(packed: Path) -> None:
     assert model(**{k: v for k, v in batch.items() if "labels" not in k}).loss.isfinite()
 
 
+def test_blurred_texts_move_to_the_mean_and_half_of_them_stay(packed: Path) -> None:
+    data = BridgeWindows(packed, "train")
+    rows = [{"window": int(data.chosen[k % len(data)])} for k in range(400)]
+    sharp = BridgeCollate(data, draw=False)(rows)
+    np.random.seed(0)
+    blurred = BridgeCollate(data, draw=False, blur=TextBlur(data, 1.0))(rows)
+    moved = (blurred["text_pooled"] - sharp["text_pooled"]).norm(dim=1)
+    assert 0.35 < (moved == 0).float().mean() < 0.65
+    mean = torch.from_numpy(np.asarray(data.pooled, dtype=np.float32).mean(0))
+    spread = np.asarray(data.pooled, dtype=np.float32).std(0)
+    far = (blurred["text_pooled"] - mean).norm(dim=1)
+    assert far.max() < 3 * max(float((sharp["text_pooled"] - mean).norm(dim=1).max()), float(np.linalg.norm(spread)))
+    lost = (blurred["text_mask"].sum(1) == 0) & (sharp["text_mask"].sum(1) > 0)
+    assert 0.03 < lost.float().mean() < 0.2 and not blurred["text_embed"][lost].any()
+    assert torch.equal(blurred["summary_tokens"], sharp["summary_tokens"])
+    np.random.seed(0)
+    again = BridgeCollate(data, draw=False, blur=TextBlur(data, 1.0))(rows)
+    assert torch.equal(again["text_pooled"], blurred["text_pooled"])
+
+
 def test_the_probe_finds_what_summaries_say(packed: Path) -> None:
     data = BridgeWindows(packed, "train")
     model = SummaryBridgeModel(bridge_tiny(summary_size=6, text_size=6)).eval()
@@ -271,6 +292,7 @@ def test_smoke_trains_and_the_result_loads(tmp_path: Path, method: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
+        (["--data", "pack", "--text_blur", "1.5"], "text_blur is 1.5"),
         (["--max_steps", "1"], "--data"),
         (["--stage", "pack", "--data", "x"], "--music"),
         (["--stage", "pack", "--data", "x", "--music", "y"], "--museformer"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..processing.errors import InputError
+from .evaluation_picture_music import measure_picture_music
 from .evaluation_report import EvaluationReport, Target
 from .metrics_common import Estimate
 from .metrics_style import mask_exact, mean_cosine, mean_vector_baseline, pair_auc
@@ -32,6 +33,7 @@ TARGETS = {
     "mask_exact": Target(0.99),
     "pooled_cosine": Target(0.75),
     "speed_against_backbone": Target(0.85),
+    "picture_music_attributes": Target(0.7),
 }
 
 
@@ -135,15 +137,18 @@ def measure_speed(model: Any, side_px: int, batch_size: int = 16, rounds: int = 
 
 
 def evaluate_style_encoder(
-    request: EvaluationRequest, *, quick: bool = False, backbone_weights: str = "", raw_n: int = 2000
-) -> EvaluationReport:
+    request: EvaluationRequest, *, quick: bool = False, backbone_weights: str = "", raw_n: int = 2000,
+    music_n: int = 200, museformer: str = "", summary_bridge: str = "",
+) -> EvaluationReport:  # fmt: skip
     """Measures a StyleEncoder on held-out contents and styles.
 
     Args:
         request: `data` is a folder made by build_style_pairs, `n` the pictures of each split.
-        quick: Leave out the raw backbone and the speed.
+        quick: Leave out the raw backbone, the speed and the music.
         backbone_weights: Of the raw backbone; see `raw_backbone`.
         raw_n: Pictures of each split that the raw backbone looks at.
+        music_n: Pictures that music is made of, at most.
+        museformer, summary_bridge: Their folders; those that come along when empty.
 
     Raises:
         InputError: No data, or no checkpoint.
@@ -181,13 +186,17 @@ def evaluate_style_encoder(
     if request.baselines:
         report.sections["commonest answer of the training"] = baseline
         report.sections["chance"] = {f"name_top5_{k}": _chance(len(v)) for k, v in pool.items() if v}
-    if not quick:
+    if quick:
+        report.targets.pop("picture_music_attributes")
+    else:
         if request.baselines:
             report.sections["raw backbone"] = measure_raw(looker, chosen, raw_n, report, backbone_weights)
         report.figures |= measure_speed(looker.model, looker.processor.image_size)
+        music = (music_n, museformer, summary_bridge)
+        report.figures |= measure_picture_music(looker, chosen["test"], request, report, *music)
     report.notes.append(
         "Names are found among pools of 500 unseen ones; new_words: names that share no word with any trained name. "
-        "Speed: batch 16, lowest and highest of 9 rounds in place of an interval. Picture to music is not measured."
+        "Speed: batch 16, lowest and highest of 9 rounds in place of an interval."
     )
     return report
 

@@ -98,6 +98,45 @@ class BridgeWindows:
         return embed, np.asarray(self.pooled[number], dtype=np.float32), mask
 
 
+class TextBlur:
+    """Makes texts of a batch uncertain, as words never heard and StyleEncoder's guesses of a picture's words are.
+
+    Half of the rows stay as they are. Each other row goes a part of the way, between 0 and `most`, to the mean of all
+    texts, and gets as much noise, in standard deviations of the texts. A tenth of all rows lose their sequence, so that
+    the pooled embedding alone is of use, too.
+
+    Args:
+        data: Windows of the training split, whose texts say what the mean and the spread are.
+        most: Greatest part of the way, in (0, 1].
+    """
+
+    def __init__(self, data: BridgeWindows, most: float) -> None:
+        self.most = most
+        step = max(1, len(data.pooled) // 20000)
+        few = np.asarray(data.pooled[::step], dtype=np.float32)
+        words = np.asarray(data.rows[:: max(1, len(data.rows) // 20000)], dtype=np.float32)
+        self.pooled, self.words = ((x.mean(0), x.std(0)) for x in (few, words))
+
+    def __call__(
+        self, embed: np.ndarray, pooled: np.ndarray, mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Blurred copies of `(B, L, T)`, `(B, T)` and `(B, L)`."""
+        rng = np.random.default_rng(np.random.randint(2**31))  # the loader seeds NumPy's generator for each batch
+        count = len(pooled)
+        part = (rng.random(count) * self.most * (rng.random(count) < 0.5)).astype(np.float32)
+        pooled = self._mix(pooled, self.pooled, part[:, None], rng)
+        embed = self._mix(embed, self.words, part[:, None, None], rng)
+        mask = mask * (rng.random(count) >= 0.1)[:, None].astype(mask.dtype)
+        return embed * mask[..., None], pooled, mask
+
+    @staticmethod
+    def _mix(
+        x: np.ndarray, told: tuple[np.ndarray, np.ndarray], part: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        mean, spread = told
+        return x + part * (mean - x + spread * rng.standard_normal(x.shape, np.float32))
+
+
 class BridgeCollate:
     """Windows to a batch of `SummaryBridgeModel.forward`.
 
@@ -107,12 +146,15 @@ class BridgeCollate:
             batch); else its first.
         with_tokens: Also `input_ids`, `attention_mask` and `labels`, for a model that reads words.
         with_wishes: Also what the caption wants of each attribute, `wanted` `(B, A, 2)`.
+        blur: See `TextBlur`; `None`: texts as they are.
     """
 
     def __init__(
-        self, data: BridgeWindows, draw: bool = True, with_tokens: bool = False, with_wishes: bool = False
-    ) -> None:
+        self, data: BridgeWindows, draw: bool = True, with_tokens: bool = False, with_wishes: bool = False,
+        blur: TextBlur | None = None,
+    ) -> None:  # fmt: skip
         self.data, self.draw, self.with_tokens, self.with_wishes = data, draw, with_tokens, with_wishes
+        self.blur = blur
 
     def __call__(self, rows: Sequence[Mapping[str, int]]) -> dict[str, torch.Tensor]:
         """See the class."""
@@ -120,11 +162,13 @@ class BridgeCollate:
         captions = [self._caption(window, row.get("caption")) for window, row in zip(windows, rows, strict=True)]
         texts = [data.text(int(data.texts[caption])) for caption in captions]
         summaries, bar_mask = _padded([data.summaries_of(window) for window in windows], 0.0)
+        embed, pooled, mask = (np.stack(column) for column in zip(*texts, strict=True))
+        if self.blur is not None:
+            embed, pooled, mask = self.blur(embed, pooled, mask)
         batch = {
             "summary_tokens": torch.from_numpy(summaries), "bar_mask": torch.from_numpy(bar_mask),
-            "text_embed": torch.from_numpy(np.stack([embed for embed, _, _ in texts])),
-            "text_pooled": torch.from_numpy(np.stack([pooled for _, pooled, _ in texts])),
-            "text_mask": torch.from_numpy(np.stack([mask for _, _, mask in texts]).astype(np.int64)),
+            "text_embed": torch.from_numpy(embed), "text_pooled": torch.from_numpy(pooled),
+            "text_mask": torch.from_numpy(mask.astype(np.int64)),
         }  # fmt: skip
         if self.with_tokens:
             words, mask = _padded([data.tokens_of(window) for window in windows], 0)
@@ -208,6 +252,6 @@ def wishes_met(wanted: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 __all__ = [
-    "ATTRIBUTE_NAMES", "FORMAT", "BridgeCollate", "BridgeWindows", "read_about", "values_row", "wanted_row",
+    "ATTRIBUTE_NAMES", "FORMAT", "BridgeCollate", "BridgeWindows", "TextBlur", "read_about", "values_row", "wanted_row",
     "wishes_met",
 ]  # fmt: skip

@@ -59,6 +59,7 @@ class SummaryBridgeArguments:
     prediction_type: str = option("", "of a new bridge: i2sb, x0, flow or epsilon; empty: the method's own")
     condition_dropout: float = option(0.1, "part of the rows that hide their text, for guidance")
     dropout: float = option(0.1, "dropout of a new model")
+    text_blur: float = option(0.0, "make half of the texts uncertain, up to this part of the way to the mean; 0: none")
     limit: int = option(0, "take so many training windows only; 0: all")
     validation_windows: int = option(512, "held-out windows to evaluate on; 0: do not evaluate")
     statistics_windows: int = option(6000, "windows that means, whitening and the texts' places are worked out from")
@@ -80,6 +81,8 @@ class SummaryBridgeArguments:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if not 0 <= self.text_blur <= 1:
+            raise InputError(None, f"text_blur is {self.text_blur}; it must be in [0, 1]")
 
 
 # --- Pack -------------------------------------------------------------------------------------------------------------
@@ -253,7 +256,7 @@ def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: A
 
     from ..processing.processing_summary_bridge import SummaryBridgeProcessor
     from .loop import train
-    from .summary_bridge_data import BridgeCollate, BridgeWindows
+    from .summary_bridge_data import BridgeCollate, BridgeWindows, TextBlur
     from .summary_bridge_evaluation import AttributeProbe, BridgeEvaluation, PromptEvaluation
 
     data = BridgeWindows(args.data, "train", args.limit)
@@ -278,7 +281,8 @@ def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: A
     processor = None
     if about.get("text_encoder", SMOKE_ENCODER) != SMOKE_ENCODER and not prompts:
         processor = SummaryBridgeProcessor(about["text_encoder"], about["num_text_tokens"], about["text_prefix"])
-    collate = BridgeCollate(data, with_tokens=prompts)
+    blur = TextBlur(data, args.text_blur) if args.text_blur else None
+    collate = BridgeCollate(data, with_tokens=prompts, blur=blur)
     return train(model, data, training, collate=collate, loss_fn=bridge_loss, evaluate_fn=evaluate, processor=processor)
 
 
