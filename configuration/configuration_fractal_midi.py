@@ -33,6 +33,9 @@ class FractalMidiConfig(PreTrainedConfig):
             are drawn so that the loss stays right on average.
         attribute_names: What `conditions` are about, in the order of its columns.
         attribute_sizes: Bins of each attribute.
+        key_profiles: How much more often each pitch class sounds in a key than anywhere, as natural logarithms, counted
+            from the tonic: 12 numbers for major, 12 for minor; empty: not known. Guides samples that are asked for a
+            key or a mode.
         condition_dropout: Part of the training rolls that hide all their conditions, for classifier-free guidance.
         attribute_dropout: Part of the single conditions that are hidden besides.
         dropout: Dropout in the transformers.
@@ -52,6 +55,7 @@ class FractalMidiConfig(PreTrainedConfig):
     train_nodes: list[int] | tuple[int, ...] = (16, 64)
     attribute_names: list[str] | tuple[str, ...] = ()
     attribute_sizes: list[int] | tuple[int, ...] = ()
+    key_profiles: list | tuple = ()
     condition_dropout: float | int = 0.1
     attribute_dropout: float | int = 0.1
     dropout: float | int = 0.0
@@ -98,6 +102,9 @@ class FractalMidiConfig(PreTrainedConfig):
             )
 
     def _check_numbers(self) -> None:
+        self.key_profiles = tuple(tuple(float(x) for x in row) for row in self.key_profiles)
+        if self.key_profiles and [len(row) for row in self.key_profiles] != [12, 12]:
+            raise ValueError(f"key_profiles has 12 numbers for major and 12 for minor, got {self.key_profiles}")
         for kind in self.generator_types:
             if kind not in GENERATOR_TYPES:
                 raise ValueError(f"generator_types: {kind!r} is none of {', '.join(GENERATOR_TYPES)}")

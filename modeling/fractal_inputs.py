@@ -91,6 +91,41 @@ def check_sampling(
     return [int(n) for n in num_iter_list]
 
 
+def tonality(
+    config: FractalMidiConfig, conditions: Any, count: int, keys: torch.Tensor, strength: float
+) -> tuple[Any, torch.Tensor | None]:
+    """Which pitches the asked keys prefer: guidance by a classifier that only knows how often pitch classes sound.
+
+    By Bayes' rule p(cell | rest, key) is in proportion to p(cell | rest) · p(pitch class | key) / p(pitch class).
+
+    Args:
+        config: Has `key_profiles`, or there is no preference.
+        conditions: As `generate` takes them.
+        count: B.
+        keys: `(B,)` random numbers; rows with a mode and no key take a key from them.
+        strength: Times the logarithms.
+
+    Returns:
+        The conditions with those keys, `(B, C)` or as they were, and the bias `(B, P)` or `None`.
+
+    Raises:
+        InputError: `strength` is no number, or below 0.
+    """
+    if not 0 <= strength < math.inf:
+        raise InputError(None, f"key_guidance is {strength}; it must be 0 (none) or more")
+    names = config.attribute_names
+    if conditions is None or not strength or not config.key_profiles or not {"key", "mode"} <= set(names):
+        return conditions, None
+    conditions = read_conditions(config, conditions, count, keys.device).expand(count, -1).clone()
+    key, mode = conditions[:, names.index("key")], conditions[:, names.index("mode")]
+    key = torch.where((key < 0) & (mode >= 0), keys % 12, key)
+    conditions[:, names.index("key")] = key
+    pitch = torch.arange(config.level_sizes[0][0], device=keys.device)
+    profiles = torch.tensor(config.key_profiles, device=keys.device)  # (2, 12)
+    bias = profiles[mode.clamp(min=0)[:, None], (pitch - key[:, None]) % 12]  # (B, P)
+    return conditions, strength * bias * ((mode >= 0) & (key >= 0))[:, None]
+
+
 def count_samples(num_samples: int | None, conditions: Any, roll: Any, mask: Any) -> int:
     """How many rolls are asked for; what has one row serves for all.
 

@@ -105,7 +105,8 @@ class AutoregressiveLevel(LevelGenerator):
             m = torch.nonzero(hidden[:, i]).flatten() if everywhere is None else everywhere
             if len(m):
                 forced = (last[m] == i) & ~any_sound[m] & nodes.must_sound
-                choice = painter.choose(self.logits(states[:, m, i]), u[m, i], forced | given_sound[m, i])
+                lift = painter.lift(self, nodes, m, torch.full_like(m, i))
+                choice = painter.choose(self.logits(states[:, m, i]), u[m, i], forced | given_sound[m, i], lift)
                 any_sound[m] |= choice > 0
                 children = self.decide(children, nodes, states, m, torch.full_like(m, i), choice, painter)
                 painter.show(self, nodes, children, i)
@@ -159,7 +160,7 @@ class MaskedLevel(LevelGenerator):
                 continue
             states = self.run(self.features(children), nodes.cond)
             logits = self.logits(states[:, m, i])  # (S, J, K)
-            choice = painter.choose(logits, u[m, i], given_sound[m, i])
+            choice = painter.choose(logits, u[m, i], given_sound[m, i], painter.lift(self, nodes, m, i))
             if nodes.must_sound:
                 silent = (left == 0) & ~(sounding | (torch.zeros_like(count).index_add_(0, m, choice) > 0))
                 choice = self.repair(logits, choice, silent, nodes, m, i, painter)
@@ -175,12 +176,13 @@ class MaskedLevel(LevelGenerator):
         """
         if not bool(silent[m].any()):
             return choice
-        odds = painter.log_odds(logits)
+        lift = painter.lift(self, nodes, m, i)
+        odds = painter.log_odds(logits, lift)
         noise = -(-uniform(nodes.keys, self.num_children, REPAIR)[m, i].log()).log()  # Gumbel
         score = odds.new_full((len(silent), self.num_children), float("-inf"))
         score[m, i] = odds + noise
         chosen = silent[m] & (score.argmax(1)[m] == i)
-        again = painter.choose(logits, uniform(nodes.keys, self.num_children, AGAIN)[m, i], chosen)
+        again = painter.choose(logits, uniform(nodes.keys, self.num_children, AGAIN)[m, i], chosen, lift)
         return torch.where(chosen, again, choice)
 
 

@@ -33,6 +33,7 @@ class Painter:
         sparsity_bias: Added to the logit of silence and emptiness at all levels.
         top_p: Nucleus of the codes of a cell.
         structure_temperature: Of the choices which patches sound; `temperature` when `None`.
+        pitch_bias: `(B, P)` added to the log-odds that a cell of this pitch sounds.
         canvas: `(B, P, T)` codes known at the start, where someone wants to watch.
         watch: Called with (level, step, canvas as a float roll) after each step of each level; see `shown`.
     """
@@ -47,6 +48,7 @@ class Painter:
         sparsity_bias: float = 0.0,
         top_p: float = 1.0,
         structure_temperature: float | None = None,
+        pitch_bias: torch.Tensor | None = None,
         canvas: torch.Tensor | None = None,
         watch: Watcher | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class Painter:
         self.temperature, self.cfg_scale = temperature, cfg_scale
         self.sparsity_bias, self.top_p = sparsity_bias, top_p
         self.structure_temperature = temperature if structure_temperature is None else structure_temperature
+        self.pitch_bias = pitch_bias
         self.canvas, self.watch = canvas, watch
 
     def steps(self, level: LevelGenerator) -> int:
@@ -68,24 +71,34 @@ class Painter:
         for step in range(steps):
             yield step, still_masked(count, step, steps)
 
-    def combine(self, logits: torch.Tensor) -> torch.Tensor:
-        """Clamped logits `(S, J, K)` of one or two streams to the guided ones `(J, K)`."""
+    def combine(self, logits: torch.Tensor, lift: torch.Tensor | None = None) -> torch.Tensor:
+        """Clamped logits `(S, J, K)` of one or two streams to the guided `(J, K)`, silence lowered by `lift` `(J,)`."""
         if logits.shape[0] == 1:
-            return logits[0]
-        return (logits[1] + self.cfg_scale * (logits[0] - logits[1])).clamp(-MAX_LOGIT, MAX_LOGIT)
+            found = logits[0]
+        else:
+            found = (logits[1] + self.cfg_scale * (logits[0] - logits[1])).clamp(-MAX_LOGIT, MAX_LOGIT)
+        return found if lift is None else torch.cat([found[:, :1] - lift[:, None], found[:, 1:]], dim=1)
+
+    def lift(self, level: LevelGenerator, nodes: Nodes, m: torch.Tensor, i: torch.Tensor) -> torch.Tensor | None:
+        """The bias of chosen children `(J,)`; `None` where they are more than cells, or there is none."""
+        if self.pitch_bias is None or not level.is_last:
+            return None
+        return self.pitch_bias[nodes.owner[m], nodes.origin[m, 0] + i % level.grid[0]]
 
     def temperature_of(self, logits: torch.Tensor) -> float:
         """Temperature of a choice by its logits `(…, K)`: two classes say whether a patch sounds."""
         return self.structure_temperature if logits.shape[-1] == 2 else self.temperature
 
-    def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
+    def log_odds(self, logits: torch.Tensor, lift: torch.Tensor | None = None) -> torch.Tensor:
         """Log-odds `(J,)` that something sounds, at this temperature."""
-        scaled = self.combine(logits) / max(self.temperature_of(logits), 1e-8)
+        scaled = self.combine(logits, lift) / max(self.temperature_of(logits), 1e-8)
         return scaled[:, 1:].logsumexp(-1) - scaled[:, 0]
 
-    def choose(self, logits: torch.Tensor, u: torch.Tensor, sounding: torch.Tensor) -> torch.Tensor:
+    def choose(
+        self, logits: torch.Tensor, u: torch.Tensor, sounding: torch.Tensor, lift: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """A class for each `(J,)`, from uniform numbers `(J,)`; never 0 where `sounding`."""
-        logits = self.combine(logits)
+        logits = self.combine(logits, lift)
         silence = torch.arange(logits.shape[-1], device=logits.device) == 0
         logits = logits.masked_fill(sounding[:, None] & silence, float("-inf"))
         top_p = self.top_p if logits.shape[-1] > 2 else 1.0

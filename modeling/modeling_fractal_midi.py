@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ..configuration.configuration_fractal_midi import FractalMidiConfig
 from ..processing.errors import InputError
 from .fractal_cells import child_keys, codes_to_roll, roll_to_codes, systematic_draw, uniform
-from .fractal_inputs import check_mask, check_roll, check_sampling, count_samples, read_conditions
+from .fractal_inputs import check_mask, check_roll, check_sampling, count_samples, read_conditions, tonality
 from .fractal_levels import GENERATORS
 from .fractal_nodes import Lesson, LevelGenerator, Nodes, descend
 from .fractal_painter import Film, Painter, Watcher
@@ -278,6 +278,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         sparsity_bias: float = 0.0,
         top_p: float = 1.0,
         structure_temperature: float | None = None,
+        key_guidance: float = 1.0,
         return_intermediates: bool = False,
         callback: Watcher | None = None,
         generator: torch.Generator | None = None,
@@ -297,6 +298,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
             structure_temperature: Of the choices which patches sound (0.5 keeps stray notes out); else `temperature`.
+            key_guidance: How much pitches of the key are preferred in rolls that are asked for a mode (of a drawn key
+                where none is asked for), as their frequency in that key tells; 0: not.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -313,10 +316,11 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         count = count_samples(num_samples, conditions, roll, mask)
         given, known, hidden = self._start(roll, mask, count)
         keys = torch.randint(0, 1 << 62, (count,), generator=generator).to(self.device)
+        conditions, bias = tonality(self.config, conditions, count, keys, key_guidance)
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
         levels: Any = list(self.levels)
         painter = Painter(
-            levels, attributes, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature
+            levels, attributes, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias
         )
         film = Film(painter, self.config.num_codes, callback) if return_intermediates else None
         if film is not None or callback is not None:

@@ -170,6 +170,52 @@ def test_guidance_moves_away_from_the_free_model() -> None:
     assert not torch.equal(bound, free) and not torch.equal(far, bound)
 
 
+SCALE = [0, 2, 4, 5, 7, 9, 11]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_asked_keys_prefer_their_pitches_and_nothing_else_changes(kind: str) -> None:
+    profile = [0.5 if step in SCALE else -30.0 for step in range(12)]
+    names: dict[str, Any] = dict(attribute_names=("key", "mode"), attribute_sizes=(12, 2))
+    plain, guided = make(kind, **names), make(kind, **names, key_profiles=(profile, profile[::-1]))
+    guided.load_state_dict(plain.state_dict())
+    for conditions in (None, {"key": 7}, {"key": 7, "mode": 0}):  # a tonic alone is no key
+        free = conditions is None or "mode" not in conditions
+        before, after = (model.generate(6, conditions, generator=seeded()) for model in (plain, guided))
+        assert torch.equal(before, after) == free
+        assert torch.equal(before, guided.generate(6, conditions, generator=seeded(), key_guidance=0.0))
+
+    def in_key(painted: torch.Tensor) -> float:
+        pitches = torch.nonzero(painted[:, 0] > -1)[:, 1].tolist()
+        return sum((pitch - 7) % 12 in SCALE for pitch in pitches) / len(pitches)
+
+    assert in_key(after) > 0.9 > in_key(before)
+    roll = codes_to_roll(random_codes(2), 5)
+    kept = {"conditions": torch.tensor([[7, 0], [2, 1]])}
+    assert torch.equal(plain(roll, **kept).nll, guided(roll, **kept).nll)  # likelihood is the model's own
+
+
+def test_a_mode_without_a_key_takes_one_of_each_row_s_own() -> None:
+    from intermezzo.modeling.fractal_inputs import tonality
+
+    profile = [0.5 if step in SCALE else -4.0 for step in range(12)]
+    config = tiny(
+        "mar", attribute_names=("key", "mode"), attribute_sizes=(12, 2), key_profiles=(profile, profile[::-1])
+    )
+    keys = torch.arange(100, 124)
+    conditions, bias = tonality(config, {"mode": 1}, 24, keys, 2.0)
+    assert set(conditions[:, 0].tolist()) == set(range(12)) and bias is not None and bias.shape == (24, 8)
+    for row in range(24):
+        tonic = int(conditions[row, 0])
+        assert bias[row].tolist() == [2.0 * profile[::-1][(pitch - tonic) % 12] for pitch in range(8)]
+    mixed, bias = tonality(config, torch.tensor([[3, 0], [-1, -1]]), 2, keys[:2], 1.0)
+    assert mixed.tolist() == [[3, 0], [-1, -1]] and bias is not None and not bias[1].any() and bias[0].any()
+    with pytest.raises(InputError, match="key_guidance is -1"):
+        tonality(config, None, 1, keys[:1], -1.0)
+    with pytest.raises(Exception, match="12 numbers for major"):
+        tiny("mar", key_profiles=((0.0,) * 11, (0.0,) * 12))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_grow_from_silence_to_the_roll(kind: str) -> None:
     model = make(kind)

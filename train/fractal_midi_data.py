@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..processing.errors import InputError
-from ..processing.music_attributes import ATTRIBUTES, measure_roll, transposed
+from ..processing.music_attributes import ATTRIBUTES, KEY_NAMES, MODES, measure_roll, transposed
 from ..processing.piano_roll import FIRST_ONSET, HELD, NUM_PITCHES, WINDOW_STEPS, transpose_codes, values_of_codes
 from ..processing.processing_fractal_midi import FractalMidiProcessor
 
@@ -85,8 +85,9 @@ def _read_parquet(files: Sequence[Path], limit: int) -> Rolls:
     import pyarrow.parquet as pq
 
     rolls = Rolls()
-    names = [*ATTRIBUTES, "source"]
     for file in files:
+        has = set(pq.read_schema(file).names)
+        names = [*ATTRIBUTES, "source", *({"key_fit"} & has)]
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=["codes", *names]):
             for row in batch.to_pylist():
                 codes = np.frombuffer(row.pop("codes"), dtype=np.uint8)
@@ -123,6 +124,32 @@ def packed_attributes(folder: str | Path, rolls: Rolls) -> tuple[list[str], list
         return [], []
     sizes = np.max(rows, axis=0) + 1
     return [f"attribute_{column}" for column in range(len(sizes))], [max(1, int(size)) for size in sizes]
+
+
+def key_profiles(rolls: Rolls, least_fit: float = 0.8) -> tuple[tuple[float, ...], ...]:
+    """How much more often pitch classes sound in a key than anywhere; see `FractalMidiConfig.key_profiles`.
+
+    Args:
+        rolls: Of the training split, with their measurements.
+        least_fit: Only rolls count whose key is as clear as this (`key_fit`).
+
+    Returns:
+        12 natural logarithms for major and 12 for minor, rounded; nothing where a mode lacks clear rolls.
+    """
+    totals = np.zeros((len(MODES), 12))
+    for row in (rolls[index] for index in range(len(rolls))):
+        values = row.get("values") or {}
+        if values.get("key") not in KEY_NAMES or values.get("mode") not in MODES:
+            continue
+        if (values.get("key_fit") or 0.0) >= least_fit:
+            onsets = (row["codes"] >= FIRST_ONSET).sum(1)  # (P,)
+            classes = np.bincount(np.arange(len(onsets)) % 12, weights=onsets, minlength=12)
+            share = np.roll(classes, -KEY_NAMES.index(values["key"])) / max(classes.sum(), 1)
+            totals[MODES.index(values["mode"])] += share
+    if not totals.sum(1).all():
+        return ()
+    shares = totals / totals.sum(1, keepdims=True)
+    return tuple(tuple(round(float(x), 3) for x in row) for row in np.log(12 * np.maximum(shares, 1e-3)))
 
 
 def fill_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
