@@ -29,8 +29,8 @@ class MuseformerConfig(PreTrainedConfig):
         plan_dropout: Part of the bars (of a training run) that do not see their own summary.
         alone_rate: Part of the training rows with a whole plan in which bars see no other bar's tokens, only its
             summary, as when all bars are written at once.
+        summary_noise: Standard deviation of the noise upon the numbers of a summary in training; theirs is 1.
         kl_weight: Weight of the summaries' distance from a standard normal distribution, in the training loss.
-        free_bits: Nats of each number of a summary that cost nothing.
         rotary_sizes: Pairs of each head that turn with the bar, with the time in the bar, and with the place of the
             token in the bar; together half a head.
         dropout: Dropout after attention and feed-forward.
@@ -57,8 +57,8 @@ class MuseformerConfig(PreTrainedConfig):
     summary_size: int = 32
     plan_dropout: float | int = 0.5
     alone_rate: float | int = 0.2
-    kl_weight: float | int = 0.25
-    free_bits: float | int = 0.15
+    summary_noise: float | int = 0.5
+    kl_weight: float | int = 0.0
     rotary_sizes: list[int] | tuple[int, ...] = (8, 12, 12)
     dropout: float | int = 0.1
     initializer_range: float | int = 0.02
@@ -92,8 +92,8 @@ class MuseformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
-        if self.kl_weight < 0 or self.free_bits < 0:
-            raise ValueError(f"kl_weight {self.kl_weight} and free_bits {self.free_bits} can not be below 0")
+        if self.kl_weight < 0 or self.summary_noise < 0:
+            raise ValueError(f"kl_weight {self.kl_weight} and summary_noise {self.summary_noise} can not be below 0")
         last = max(self.bar_token_id, self.position_token_id + self.num_positions - 1)
         if last >= self.vocab_size:
             raise ValueError(f"token {last} is not among vocab_size {self.vocab_size}")

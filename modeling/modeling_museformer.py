@@ -80,9 +80,11 @@ class MuseformerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, BarEncoder):
             init.normal_(module.summary_token, mean=0.0, std=std)
-        elif isinstance(module, SummaryBottleneck):  # summaries say something from the first step on
+        elif isinstance(module, SummaryBottleneck):
             init.normal_(module.mean.weight, mean=0.0, std=module.mean.in_features**-0.5)
-            init.constant_(module.log_variance.bias, -2.0)
+            init.zeros_(module.centre)
+            init.ones_(module.spread)
+            init.zeros_(module.seen)
         elif isinstance(module, SummaryExpansion):
             for linear in (module.fc1, module.fc2):
                 init.normal_(linear.weight, mean=0.0, std=linear.in_features**-0.5)
@@ -129,7 +131,7 @@ class MuseformerModel(MuseformerPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Summaries `(B, N, Z)` of the bars of words `(B, T)`, and their distances from the prior `(B, N)`."""
         states = self.encoder(self.embed_tokens(ids), places, num_bars)
-        return self.bottleneck(states, sample)
+        return self.bottleneck(states, places.exists, sample)
 
     def draw_plans(self, batch: int, num_bars: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Which bars see their own summary in a training step `(B, N)`, and whose see no other bar's words `(B,)`."""

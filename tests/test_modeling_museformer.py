@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ class TestLaws(GenerationLaws):
     )
 
     def tiny_config(self) -> MuseformerConfig:
-        return tiny(kl_weight=0.01, free_bits=0.0)
+        return tiny(kl_weight=0.01)
 
     def tiny_processor(self) -> Any:
         return BarMidiProcessor()
@@ -283,14 +284,14 @@ def test_a_summary_tells_of_its_own_bar_alone_and_is_narrow() -> None:
 
 
 def silence(model: MuseformerForCausalLM) -> None:
-    """Summaries that say nothing: the standard normal distribution for every bar."""
+    """Summaries that say nothing: zeros for every bar."""
     for parameter in model.model.bottleneck.parameters():
         torch.nn.init.zeros_(parameter)
 
 
 def test_summaries_have_noise_and_a_price_in_training_only() -> None:
     text = random_text(4, 8)[None]
-    model = make(kl_weight=0.5, free_bits=0.0)
+    model = make(kl_weight=0.5)
     assert torch.equal(model(text).summary_tokens, model(text).summary_tokens)
     model.train()
     torch.manual_seed(0)
@@ -300,12 +301,30 @@ def test_summaries_have_noise_and_a_price_in_training_only() -> None:
     price = 0.5 * one.summary_nats * bars / (text.shape[1] - 1)
     torch.testing.assert_close(one.loss, one.token_loss + price)
     assert float(one.summary_nats) > 0
-    model.eval()
-    silence(model)
-    assert float(model(text).summary_nats) == pytest.approx(0.0, abs=1e-6)
-    held = make(free_bits=0.25)
-    silence(held)
-    assert float(held(text).summary_nats) == pytest.approx(0.25 * 6)
+    silent = make(summary_noise=1.0)  # with this noise nothing is left of the bar: the prior itself
+    silence(silent)
+    assert float(silent(text).summary_nats) == pytest.approx(0.0, abs=1e-6)
+    half = make(summary_noise=0.5)
+    silence(half)
+    assert float(half(text).summary_nats) == pytest.approx(6 * 0.5 * (0.25 - 1 - 2 * math.log(0.5)))
+
+
+def test_summaries_keep_their_spread_whatever_the_encoder_does() -> None:
+    """Where all bars are nearly alike to the encoder, the little that tells them apart is brought to a spread of 1."""
+    torch.manual_seed(0)
+    bottleneck = make(summary_noise=0.5).model.bottleneck.train()
+    states = 5 + 0.05 * torch.randn(40, 50, 32)
+    present = torch.ones(50, dtype=torch.bool)
+    for step in states:
+        bottleneck(step[None], present[None], sample=True)
+    quiet = bottleneck(states[-1:], present[None], sample=False)[0][0]
+    assert 0.7 < float(quiet.std(0).mean()) < 1.3 and float(quiet.mean(0).abs().max()) < 0.7
+    noisy = bottleneck(states[-1:], present[None], sample=True)[0][0]
+    assert float((noisy - quiet).std()) == pytest.approx(0.5, rel=0.1)
+    before = {name: value.clone() for name, value in bottleneck.state_dict().items()}
+    bottleneck.eval()(100 * states[:1], present[None], sample=False)  # only training moves the running figures
+    bottleneck.train()(states[:1, :1], present[None, :1], sample=True)  # one bar has no spread
+    assert all(torch.equal(value, before[name]) for name, value in bottleneck.state_dict().items())
 
 
 # --- Injection --------------------------------------------------------------------------------------------------------

@@ -222,4 +222,6 @@ def evaluate_pieces(model: Any, pieces: BarPieces, collate: BarCollate, batch_si
     return figures
 
 
-__all__ = ["BarCollate", "BarPieces", "crop", "evaluate_pieces", "made_up_pieces", "measured_loss", "read_pieces"]
+__all__ = [
+    "BarCollate", "BarPieces", "crop", "evaluate_pieces", "made_up_pieces", "measured_loss", "read_pieces",
+]  # fmt: skip
