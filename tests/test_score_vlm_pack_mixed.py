@@ -162,8 +162,8 @@ def test_a_missing_engraver_is_left_out_and_the_rest_weighted_anew(
     assert "musescore left out: webmscore is not installed" in capsys.readouterr().err
     with pytest.raises(InputError, match="none of the engravers musescore"):
         settled(replace(MIX, engravers={"musescore": 1.0}))
-    with pytest.raises(InputError, match="no engraver 'lilypond'"):
-        settled(replace(MIX, engravers={"lilypond": 1.0}))
+    with pytest.raises(InputError, match="no engraver 'finale'"):
+        settled(replace(MIX, engravers={"finale": 1.0}))
 
 
 @pytest.mark.parametrize("wrong", [

@@ -1,7 +1,7 @@
 """Measure a checkpoint on held-out data and say how sure the figures are.
 
     intermezzo evaluate score_vlm
-    intermezzo evaluate score_vlm --set degraded --n 500      # or vexflow, musescore, pages
+    intermezzo evaluate score_vlm --set degraded --n 500      # or vexflow, musescore, lilypond, pages
     python -m intermezzo.train.evaluation score_vlm --n 1000 --seed 0
     python -m intermezzo.train.evaluation score_vlm --checkpoint DIR --data test.parquet --write-into README.md
 
@@ -170,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--baselines", action=flag, default=True, help="measure the blank and the wrong picture too")
     parser.add_argument("--quick", action=flag, default=False, help="no variants, redrawn pictures, OMR-NED or pages")
     parser.add_argument(
-        "--set", default="clean", help="score_vlm: clean, vexflow, musescore, degraded or pages (default: %(default)s)"
+        "--set",
+        default="clean",
+        help="score_vlm: clean, vexflow, musescore, lilypond, degraded or pages (default: %(default)s)",
     )
     parser.add_argument(
         "--rival", nargs="*", default=[], metavar="NAME=FOLDER",

@@ -1,6 +1,6 @@
 """Sets of pictures beside the clean one: other engravers, degraded pictures, whole pages.
 
-    intermezzo evaluate score_vlm --set vexflow       # or musescore, degraded, pages; --n 500 --seed 0
+    intermezzo evaluate score_vlm --set vexflow       # or musescore, lilypond, degraded, pages; --n 500 --seed 0
 
 All are made of the pieces of the test split that the clean set is made of, so that figures can be compared; which
 systems, styles and damages depends on the seed alone. The report is `score_vlm_<set>.json`.
@@ -30,11 +30,14 @@ from .metrics_tab import PairScores, summarise
 if TYPE_CHECKING:
     from .evaluation import EvaluationRequest
 
-ENGRAVED = ("vexflow", "musescore")
+ENGRAVED = ("vexflow", "musescore", "lilypond")
+#: No training recipe of ours names it: it stands for the engravers that a reader has never seen.
+LEFT_OUT = ("lilypond",)
 SETS = ("clean", *ENGRAVED, "degraded", "pages")
 _ALWAYS = {"parses": Target(1.0), "bars_close": Target(1.0)}
 TARGETS: dict[str, dict[str, Target]] = {
     **{name: {"note_f1": Target(0.98), "bar_exact": Target(0.90)} | _ALWAYS for name in ENGRAVED},
+    **{name: {"note_f1": Target(0.95)} | _ALWAYS for name in LEFT_OUT},
     "degraded": {"note_f1": Target(0.93)} | _ALWAYS,
     "pages": {"all_systems_found": Target(0.98), "note_f1": Target(0.97)} | _ALWAYS,
 }
@@ -203,8 +206,8 @@ def evaluate_set(
         name: One of `SETS` besides `"clean"`.
         request: Checkpoint, data (clean systems, for `degraded` and `pages`), sample size (pages, for `pages`), seed.
         reader: Reader to measure.
-        samples: Pictures to begin with, in place of those that the request names: what `vexflow` and `musescore`
-            drew, or the clean systems that are degraded or put on pages.
+        samples: Pictures to begin with, in place of those that the request names: what another engraver drew,
+            or the clean systems that are degraded or put on pages.
         options: How much of what is measured.
 
     Raises:

@@ -9,13 +9,15 @@ from types import TracebackType
 from typing import Any
 
 from ...processing.errors import InputError
-from . import musescore, vexflow
+from . import lilypond, musescore, vexflow
 from .drawn import EngravedSystem
 from .process import EngraverWorker
 
-ENGRAVERS: dict[str, Any] = {"vexflow": vexflow, "musescore": musescore}
+ENGRAVERS: dict[str, Any] = {"vexflow": vexflow, "musescore": musescore, "lilypond": lilypond}
+#: Those that draw a score staff above the tab, too.
+WITH_SCORE = ("vexflow", "lilypond")
 #: How often each is drawn: VexFlow knows more techniques, MuseScore is met more often.
-WEIGHTS = {"vexflow": 5, "musescore": 4}
+WEIGHTS = {"vexflow": 5, "musescore": 4, "lilypond": 3}
 SCORE_SHARE = 0.4
 
 
@@ -76,7 +78,7 @@ class Engravers:
         """
         module = ENGRAVERS[engraver]
         style = (
-            module.random_style(rng, rng.random() < SCORE_SHARE) if engraver == "vexflow" else module.random_style(rng)
+            module.random_style(rng, rng.random() < SCORE_SHARE) if engraver in WITH_SCORE else module.random_style(rng)
         )
         return module.engrave(text, style, self._workers[engraver], name, metre)
 
@@ -101,7 +103,9 @@ def engraved_systems(
     rng = random.Random(f"engravers {seed}")
     with Engravers(names) as engravers:
         if not engravers.names:
-            raise InputError(None, "no engraver is installed; run `npm ci` in datasets_scripts/engravers")
+            raise InputError(
+                None, "no engraver is installed; run `npm ci` in datasets_scripts/engravers, or `pip install lilypond`"
+            )
         weights = [WEIGHTS[name] for name in engravers.names]
         done = 0
         for text, _, piece in iter_system_jobs(seed, sys.maxsize, split):
