@@ -31,6 +31,7 @@ class MuseformerConfig(PreTrainedConfig):
             summary, as when all bars are written at once.
         summary_noise: Standard deviation of the noise upon the numbers of a summary in training; theirs is 1.
         kl_weight: Weight of the summaries' distance from a standard normal distribution, in the training loss.
+        bag_weight: Weight, in the training loss, of telling a bar's words from its summary in no order.
         rotary_sizes: Pairs of each head that turn with the bar, with the time in the bar, and with the place of the
             token in the bar; together half a head.
         dropout: Dropout after attention and feed-forward.
@@ -59,6 +60,7 @@ class MuseformerConfig(PreTrainedConfig):
     alone_rate: float | int = 0.2
     summary_noise: float | int = 0.5
     kl_weight: float | int = 0.0
+    bag_weight: float | int = 0.5
     rotary_sizes: list[int] | tuple[int, ...] = (8, 12, 12)
     dropout: float | int = 0.1
     initializer_range: float | int = 0.02
@@ -92,8 +94,9 @@ class MuseformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
-        if self.kl_weight < 0 or self.summary_noise < 0:
-            raise ValueError(f"kl_weight {self.kl_weight} and summary_noise {self.summary_noise} can not be below 0")
+        for name in ("kl_weight", "summary_noise", "bag_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it can not be below 0")
         last = max(self.bar_token_id, self.position_token_id + self.num_positions - 1)
         if last >= self.vocab_size:
             raise ValueError(f"token {last} is not among vocab_size {self.vocab_size}")

@@ -288,7 +288,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         Each roll has random numbers of its own: the first of a batch is the same however many are made beside it.
 
         Args:
-            num_samples: How many; where not given, as many as `conditions` or `roll` has rows.
+            num_samples: How many; else as many as `conditions` or `roll` has rows.
             conditions: `(B, C)` bins or a mapping, see `encode_conditions`.
             roll: `(B or 1, 1, P, T)` with the known cells.
             mask: Bool `(P, T)` or `(B, P, T)`, true = to be filled. The other cells come back as they are.
@@ -297,9 +297,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             cfg_scale: Weight of classifier-free guidance; 1 is none, and costs half as much.
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
-            structure_temperature: Of the choices which patches sound (0.5 keeps stray notes out); else `temperature`.
-            key_guidance: How much pitches of the key are preferred in rolls that are asked for a mode (of a drawn key
-                where none is asked for), as their frequency in that key tells; 0: not.
+            structure_temperature: Of the choices which patches sound (0.5: few stray notes); else `temperature`.
+            key_guidance: How much rolls asked for a mode prefer the pitches of their key, see `tonality`; 0: not.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -313,15 +312,12 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         if structure_temperature is not None:
             check_sampling(self.config, num_iter_list, structure_temperature, cfg_scale, sparsity_bias, top_p)
         num_iter_list = check_sampling(self.config, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
-        count = count_samples(num_samples, conditions, roll, mask)
-        given, known, hidden = self._start(roll, mask, count)
+        given, known, hidden = self._start(roll, mask, count := count_samples(num_samples, conditions, roll, mask))
         keys = torch.randint(0, 1 << 62, (count,), generator=generator).to(self.device)
         conditions, bias = tonality(self.config, conditions, count, keys, key_guidance)
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
-        levels: Any = list(self.levels)
-        painter = Painter(
-            levels, attributes, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias
-        )
+        choices = (temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias)
+        painter = Painter(list(self.levels), attributes, num_iter_list, *choices)
         film = Film(painter, self.config.num_codes, callback) if return_intermediates else None
         if film is not None or callback is not None:
             painter.canvas, painter.watch = given.clone(), film or callback

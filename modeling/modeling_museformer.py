@@ -26,7 +26,7 @@ from .museformer_attention import (
 from .museformer_cache import BarCache
 from .museformer_decoding import write_bars
 from .museformer_layers import MuseformerLayer
-from .museformer_summaries import BarEncoder, SummaryBottleneck, SummaryExpansion, SummarySlot, injected
+from .museformer_summaries import BarEncoder, SummaryBottleneck, SummaryExpansion, SummarySlot, bag_loss, injected
 
 _WHOLE = 0.8  # part of the training rows whose bars all have a plan, or none has
 
@@ -41,7 +41,8 @@ class MuseformerOutput(ModelOutput):
         past_key_values: A `BarCache`, where asked for.
         summary_tokens: `(B, N, Z)` summaries as the layers saw them; zeros for bars that a row does not have.
         summary_nats: Mean distance from the prior of the bars' summaries.
-        token_loss: The loss without that distance.
+        token_loss: The loss without that distance and the next.
+        bag_loss: Nats a word to tell the words of each bar from its summary, while training.
         last_hidden_state: `(B, T, D)`.
     """
 
@@ -51,6 +52,7 @@ class MuseformerOutput(ModelOutput):
     summary_tokens: torch.FloatTensor | None = None
     summary_nats: torch.FloatTensor | None = None
     token_loss: torch.FloatTensor | None = None
+    bag_loss: torch.FloatTensor | None = None
     last_hidden_state: torch.FloatTensor | None = None
 
 
@@ -70,7 +72,7 @@ class MuseformerPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=std)
+            init.normal_(module.weight, mean=0.0, std=std * getattr(module, "initial_scale", 1.0))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
@@ -120,6 +122,8 @@ class MuseformerModel(MuseformerPreTrainedModel):
             self.slot = SummarySlot()
             self.expansion = SummaryExpansion(config)
             self.plan = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.plan.initial_scale = 0.01  # an unlearnt plan would drown the words in noise
+            self.bag = nn.Linear(config.hidden_size, config.hidden_size)
         self.layers = nn.ModuleList(MuseformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
@@ -345,9 +349,12 @@ class MuseformerForCausalLM(MuseformerPreTrainedModel, GenerationMixin):
             counts = following != -100
             told = self.lm_head(hidden[counts]) if out.logits is None else out.logits[counts]  # (M, V)
             out.token_loss = out.loss = F.cross_entropy(told.float(), following[counts])
-            if self.training and out.summary_nats is not None and self.config.kl_weight:
+            if self.training and out.summary_nats is not None:
                 bars = (input_ids == self.config.bar_token_id).sum()
                 out.loss = out.loss + self.config.kl_weight * out.summary_nats * bars / counts.sum()
+                if self.config.bag_weight:
+                    out.bag_loss = bag_loss(self, out.summary_tokens, input_ids, labels != -100)
+                    out.loss = out.loss + self.config.bag_weight * out.bag_loss
         return out
 
     # --- Summaries ----------------------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ from .layers import TransformerLayer
 from .museformer_attention import Places, rotary_of_places
 
 #: Part of the running figures of the summaries that a step replaces.
-RATE = 0.02
+RATE = 0.1
 _TOKENS_AT_ONCE = 4096  # of bars that are summed up together
 
 
 class BarEncoder(nn.Module):
-    """Sums up each bar by itself: a summary token in front of the bar's words, all of which see each other.
+    """Sums up each bar by itself: a summary token in front of the bar's words, all of which see each other, and the
+    mean of what they become. (The summary token's own state begins as nearly the same for all bars, and stayed so.)
 
     Bars are batched by length, so that padding costs little.
     """
@@ -34,6 +35,7 @@ class BarEncoder(nn.Module):
             )
             for _ in range(config.num_summary_layers)
         )
+        self.norm_words = nn.LayerNorm(config.hidden_size)  # first embeddings are small beside what layers add
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, embedded: torch.Tensor, places: Places, num_bars: int) -> torch.Tensor:
@@ -49,7 +51,8 @@ class BarEncoder(nn.Module):
         """
         batch, _, width = embedded.shape
         kept = places.bar >= 0
-        words, tick, offset = embedded[kept], places.tick[kept], places.offset[kept]  # (M, D), (M,), (M,)
+        words = self.norm_words(embedded[kept])  # (M, D)
+        tick, offset = places.tick[kept], places.offset[kept]  # (M,)
         rows = torch.arange(batch, device=kept.device)[:, None].expand_as(kept)
         number = (rows * num_bars + places.bar)[kept]
         lengths = torch.bincount(number, minlength=batch * num_bars)
@@ -84,7 +87,8 @@ class BarEncoder(nn.Module):
         mask = torch.cat([torch.ones_like(inside[:, :1]), inside], dim=1)[:, None, None]  # (G, 1, 1, 1 + L)
         for layer in self.layers:
             x = layer(x, angles, mask)
-        return self.norm(x[:, 0])
+        kept = mask[:, 0, 0, :, None]  # (G, 1 + L, 1)
+        return self.norm((x * kept).sum(1) / kept.sum(1))
 
 
 def _batches(lengths: torch.Tensor) -> list[list[int]]:
@@ -133,7 +137,7 @@ class SummaryBottleneck(nn.Module):
             present: Bars that there are, bool `(B, N)`.
             sample: Add the noise.
         """
-        said = nn.functional.rms_norm(self.mean(states).float(), (self.mean.out_features,), eps=1e-6)
+        said = self.mean(states).float()
         if self.training and sample:
             self._watch(said.detach()[present])
         summaries = (said - self.centre) / self.spread
@@ -180,6 +184,26 @@ class SummaryExpansion(nn.Module):
         return self.fc2(nn.functional.gelu(self.fc1(summaries)))
 
 
+def bag_loss(model: Any, summaries: torch.Tensor, ids: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Nats a word to tell the words of each bar from its summary alone, in no order (arXiv 1703.10960, section 3.3).
+
+    Without it nothing is asked of summaries until the layers know how to use them, and that comes late or never.
+
+    Args:
+        model: `MuseformerForCausalLM`.
+        summaries: `(B, N, Z)`.
+        ids: `(B, T)`.
+        kept: `(B, T)` words that count.
+    """
+    begins = ids == model.config.bar_token_id
+    bar = begins.cumsum(1) - 1  # (B, T)
+    kept = kept & ~begins & (bar >= 0) & (bar < summaries.shape[1])
+    states = model.model.norm(model.model.bag(model.model.expansion(summaries)))
+    chances = model.lm_head(states).float().log_softmax(-1)  # (B, N, V)
+    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+    return -chances[rows[kept], bar[kept], ids[kept]].mean()
+
+
 @contextmanager
 def injected(slot: SummarySlot, tokens: torch.Tensor, fill: bool = True) -> Iterator[None]:
     """Puts summaries in the place of the model's own, for the first bars of each row, as long as the block lasts.
@@ -211,4 +235,4 @@ def injected(slot: SummarySlot, tokens: torch.Tensor, fill: bool = True) -> Iter
         handle.remove()
 
 
-__all__ = ["BarEncoder", "SummaryBottleneck", "SummaryExpansion", "SummarySlot", "injected"]
+__all__ = ["BarEncoder", "SummaryBottleneck", "SummaryExpansion", "SummarySlot", "bag_loss", "injected"]

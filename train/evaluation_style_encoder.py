@@ -176,13 +176,9 @@ def evaluate_style_encoder(
     for name, part in (("style_auc_unseen_content", known), ("style_auc_unseen_style", unseen)):
         report.figures[name] = pair_auc(part.arrays["style"], part.styles, part.contents, seed=seed)
         report.sections[f"{name} within a kind"] = by_kind(part, part.arrays["style"], seed)
-    names = measure_names(known, pool, facts["words"], report, "")
-    report.figures |= {name: value for name, value in names.items() if not name.endswith("new_words")}
+    measure_all_names(known, unseen, pool, facts["words"], report)
     figures, baseline = measure_targets(known, facts)
     report.figures |= figures
-    other = {name: value for name, value in names.items() if name.endswith("new_words")}
-    other |= measure_names(unseen, pool, facts["words"], report, "unseen_style_")
-    report.sections["names, further"] = other
     if request.baselines:
         report.sections["commonest answer of the training"] = baseline
         report.sections["chance"] = {f"name_top5_{k}": _chance(len(v)) for k, v in pool.items() if v}
@@ -192,13 +188,21 @@ def evaluate_style_encoder(
         if request.baselines:
             report.sections["raw backbone"] = measure_raw(looker, chosen, raw_n, report, backbone_weights)
         report.figures |= measure_speed(looker.model, looker.processor.image_size)
-        music = (music_n, museformer, summary_bridge)
-        report.figures |= measure_picture_music(looker, chosen["test"], request, report, *music)
+        models = (museformer, summary_bridge)
+        report.figures |= measure_picture_music(looker, chosen["test"], request, report, music_n, *models)
     report.notes.append(
         "Names are found among pools of 500 unseen ones; new_words: names that share no word with any trained name. "
         "Speed: batch 16, lowest and highest of 9 rounds in place of an interval."
     )
     return report
+
+
+def measure_all_names(known: Looked, unseen: Looked, pool: Any, words: set[str], report: EvaluationReport) -> None:
+    """Names found: of known styles as main figures; names of new words, and unseen styles, in a section."""
+    names = measure_names(known, pool, words, report, "")
+    new = {name: value for name, value in names.items() if name.endswith("new_words")}
+    report.figures |= {name: value for name, value in names.items() if name not in new}
+    report.sections["names, further"] = new | measure_names(unseen, pool, words, report, "unseen_style_")
 
 
 def _chance(names: int) -> Estimate:

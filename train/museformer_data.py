@@ -177,6 +177,8 @@ def measured_loss(model: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, 
     figures = {"token_loss": out.token_loss}
     if out.summary_nats is not None:
         figures["nats_per_summary"] = out.summary_nats
+    if out.bag_loss is not None:
+        figures["bag_loss"] = out.bag_loss
     return out.loss, {name: value.detach() for name, value in figures.items()}
 
 

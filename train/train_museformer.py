@@ -33,6 +33,7 @@ class MuseformerArguments:
     fine_bars: list[int] = option([], "how far back bars are seen word by word; 1 2 4 8 12 16 24 32 without")  # noqa: RUF009
     summary_size: int = option(32, "numbers in a new model's summaries")
     summary_noise: float = option(0.5, "noise upon the numbers of a summary in training, whose spread is 1")
+    bag_weight: float = option(0.5, "how much it counts to tell the words of a bar from its summary, in no order")
     kl_weight: float = option(0.0, "how much the summaries are held near a normal distribution")
     plan_dropout: float = option(0.5, "part of the bars that do not see their own summary")
     alone_rate: float = option(0.2, "part of the fully planned rows whose bars see each other's summaries only")
@@ -63,7 +64,7 @@ def build_model(args: MuseformerArguments) -> Any:
     from ..configuration.configuration_museformer import PRESETS as MAKE
     from ..modeling.modeling_museformer import MuseformerForCausalLM
 
-    training = ("summary_noise", "kl_weight", "plan_dropout", "alone_rate")
+    training = ("summary_noise", "kl_weight", "bag_weight", "plan_dropout", "alone_rate")
     changes: dict[str, Any] = {name: getattr(args, name) for name in training}
     try:
         if args.model:
