@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .page_lookalikes import are_ledger_lines, is_row_of_diagrams
+
 MIN_LINES, MAX_LINES = 4, 7
 SCORE_LINES = 5
 MIN_STAFF_WIDTH = 6.5  # in line distances: a chord diagram is a comb of lines too, but only about four wide
@@ -58,7 +60,7 @@ def on_white(grey: np.ndarray) -> np.ndarray:
     if min(small.shape) >= 8:
         paper = cv2.dilate(small, np.ones((7, 7), np.uint8))
         low, high = np.percentile(paper, (2, 98))
-        if high - low > 14 or high < 236:
+        if high - low > 14 or high < 249:
             paper = cv2.GaussianBlur(paper, (0, 0), 4)
             paper = cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR)
             grey = cv2.divide(grey, np.maximum(paper, 1), scale=255)
@@ -212,8 +214,12 @@ def _extent(rows: _Rows, ys: list[float], distance: float) -> tuple[int, int] | 
     full = np.flatnonzero(long >= needed)
     if full.size == 0:
         return None
-    left = start + int(full[0]) if full[0] < 3 * distance else start
-    right = start + int(full[-1]) + 1 if end - start - full[-1] < 3 * distance else end
+    left, right = start + int(full[0]), start + int(full[-1]) + 1
+    # Crowded digits leave no long run near an end, yet two of the lines nearly everywhere; grain of paper does neither.
+    if left - start >= 3 * distance and (count[start:left] >= 2).mean() > 0.5:
+        left = start
+    if end - right >= 3 * distance and (count[right:end] >= 2).mean() > 0.5:
+        right = end
     return left, right
 
 
@@ -235,7 +241,9 @@ def _comb(centres: np.ndarray, start: int, second: int) -> list[float] | None:
     while len(ys) <= 2 * MAX_LINES:  # ledger lines lengthen the comb; they are dropped later
         distance = (ys[-1] - ys[0]) / (len(ys) - 1)
         nearest = int(np.abs(centres - (ys[-1] + distance)).argmin())
-        if abs(centres[nearest] - ys[-1] - distance) > max(0.8, 0.09 * distance):
+        # Lines drawn on whole pixels, 6.5 apart, lie 6, 7, 6, 7 ... apart: two of them mislead by a whole pixel.
+        reach = 1.05 if len(ys) == 2 else 0.8
+        if abs(centres[nearest] - ys[-1] - distance) > max(reach, 0.09 * distance):
             break
         ys.append(float(centres[nearest]))
     return ys if 3 <= len(ys) <= 2 * MAX_LINES else None
@@ -349,7 +357,8 @@ def find_staves(page: np.ndarray) -> list[Staff]:
                 ys = _grow(rows, ys, extent)
                 extent = _extent(rows, ys, distance) or extent
             plausible = MIN_LINES <= len(ys) <= MAX_LINES and not _skips_lines(ys, centres, strengths)
-            if plausible and not _is_thick(rows, ys, extent):
+            plausible = plausible and not _is_thick(rows, ys, extent)
+            if plausible and not is_row_of_diagrams(rows.darkness, ys, extent, LINE_DARKNESS):
                 weight = sum(float(rows.profile[max(0, int(y) - 1) : int(y) + 2].max(initial=0)) for y in ys)
                 candidates.append((weight, ys, extent))
     combs = [ys for _, ys, _ in candidates]
@@ -363,7 +372,7 @@ def find_staves(page: np.ndarray) -> list[Staff]:
             and extent[0] < s.x1
             and s.x0 < extent[1]
             for s in staves
-        ):
+        ) or any(are_ledger_lines(ys, extent, s.line_ys, (s.x0, s.x1)) for s in staves):
             continue
         ys = _refined(rows, ys, extent)
         staves.append(Staff(tuple(ys), float(extent[0]), float(extent[1]), _solid(rows, ys, extent)))

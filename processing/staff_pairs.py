@@ -88,6 +88,8 @@ def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff
     pairs: list[tuple[Staff, Staff | None]] = []
     alone = 0
     tab_distances = [s.distance_px for s in staves if len(s.line_ys) != SCORE_LINES or s.solid < 0.97]
+    fretted = [s.distance_px for s in staves if len(s.line_ys) == SCORE_LINES and _shows_frets(page, s)]
+    tab_distances += fretted if len(fretted) > 1 else []  # one may be a slip
     for i, staff in enumerate(staves):
         below = staves[i + 1] if i + 1 < len(staves) else None
         if below is not None and _is_score_over_tab(page, staff, below):

@@ -15,9 +15,16 @@ import numpy as np
 from ..processing.errors import InputError
 from . import widgets
 from .limits import check_file
-from .models import ROOT, Models
+from .models import Models
 from .words import Refused, Words
 
+ASSETS = Path(__file__).resolve().parent / "assets"
+# Names among the words: `style_*.png` beside the drawings they were made from, which are free of rights.
+EXAMPLES = {
+    "one_hand_lines": ("line_guitar", "line_cup"),
+    "one_hand_colours": ("flat_guitar", "flat_boat"),
+    "two_hands": ("line_guitar", "flat_guitar"),
+}
 _WIDTH, _HEIGHT, _BINS = 640, 120, 48
 
 
@@ -110,11 +117,9 @@ def build(models: Models, words: Words) -> None:
             for name in ("first", "second")
         ]  # fmt: skip
     examples = _examples(words)
-    buttons = []
-    if examples:
-        gr.HTML(f'<p class="im-label">{words["examples"]}</p>')
-        with gr.Row(elem_classes="im-pills"):
-            buttons = [gr.Button(name, size="sm", elem_classes="im-soft") for name in examples]
+    gr.HTML(f'<p class="im-label">{words["examples"]}</p>')
+    with gr.Row(elem_classes="im-pills"):
+        buttons = [gr.Button(name, size="sm", elem_classes="im-soft") for name in examples]
     go = gr.Button(words["do_compare"], variant="primary", elem_id="im-compare-go")
     result = gr.HTML(elem_id="im-compare-result", min_height=60)
 
@@ -130,19 +135,16 @@ def build(models: Models, words: Words) -> None:
     go.click(run, pictures, api_name=f"compare_{words.language}", **options)
     for button, pair in zip(buttons, examples.values(), strict=True):
 
-        def fill(pair: tuple[str, str] = pair) -> tuple[str, str]:
+        def fill(pair: list[str] = pair) -> list[str]:
             return pair
 
         chosen = button.click(fill, None, pictures, api_visibility="private")
         chosen.then(run, pictures, api_visibility="private", **options)
 
 
-def _examples(words: Words) -> dict[str, tuple[str, str]]:
-    """Pairs of pictures that come along: of one kind, and of two."""
-    folder = ROOT / "examples"
-    pairs = {"two_tabs": ("lead.png", "bass.png"), "tab_and_score": ("lead.png", "ode_to_joy_score_tab.png")}
-    found = {words[name]: (str(folder / one), str(folder / two)) for name, (one, two) in pairs.items()}
-    return {name: pair for name, pair in found.items() if all(Path(file).is_file() for file in pair)}
+def _examples(words: Words) -> dict[str, list[str]]:
+    """Pairs of pictures that come along: two things by one hand, one thing by two."""
+    return {words[name]: [str(ASSETS / f"style_{one}.png") for one in pair] for name, pair in EXAMPLES.items()}
 
 
-__all__ = ["build", "compare_pictures", "draw_standing", "render"]
+__all__ = ["EXAMPLES", "build", "compare_pictures", "draw_standing", "render"]

@@ -55,6 +55,12 @@ class Models:
 
         return self._get("style_encoder", lambda folder: load_looker(folder, self.device))
 
+    def editor(self) -> Any:
+        """ScoreEdit and its processor."""
+        from ..train.evaluation_edit import load_edit_model
+
+        return self._get("edit", lambda folder: load_edit_model(str(folder), self.device))
+
     def drawer(self) -> Any:
         """NativeVLM and its processor."""
         from ..drawing import load_drawer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import compare_tab, compose_tab, draw_tab, paint_tab, read_tab
+from . import compare_tab, compose_tab, draw_tab, edit_tab, paint_tab, read_tab
 from .limits import KEEP_SECONDS
 from .models import Models
 from .words import LANGUAGES, Words
@@ -13,6 +13,7 @@ from .words import LANGUAGES, Words
 # A tab, the checkpoints it needs, and what builds it.
 TABS: dict[str, tuple[tuple[str, ...], Callable[[Models, Words], None]]] = {
     "read": (("score_vlm",), read_tab.build),
+    "edit": (("edit",), edit_tab.build),
     "compose": (("summary_bridge", "museformer"), compose_tab.build),
     "paint": (("fractal_midi",), paint_tab.build),
     "compare": (("style_encoder",), compare_tab.build),

@@ -20,7 +20,7 @@ from .page import build_page, make_theme, tabs_of
 from .words import LANGUAGES, Refused, Words
 
 ASSETS = Path(__file__).resolve().parent / "assets"
-SCRIPTS = ("score.js", "read.js", "synth.js", "roll.js")
+SCRIPTS = ("score.js", "read.js", "edit.js", "synth.js", "roll.js")
 MEDIA = {"alphatex": "text/plain", "gp": "application/octet-stream", "mid": "audio/midi",
          "musicxml": "application/vnd.recordare.musicxml+xml"}  # fmt: skip
 # Whatever a library of the page may try: the browser asks nobody but this server.
@@ -136,7 +136,7 @@ def make_server(models: Models) -> FastAPI:
             app,
             page,
             path=f"/{language}",
-            allowed_paths=[str(ROOT / "examples")],
+            allowed_paths=[str(ROOT / "examples"), str(ASSETS)],
             max_file_size=MAX_MEGABYTES * 1_000_000,
             theme=make_theme(),
             css_paths=[ASSETS / "space.css"],

@@ -36,8 +36,16 @@ def heading(words: Words, tab: str) -> str:
     return f'<p class="im-lead">{_text(words[f"{tab}_lead"])}</p>'
 
 
-def sheet(words: Words, identity: str, editor: bool = True) -> str:
-    """A sheet of music with its player, and an editor and downloads where it can be changed."""
+def sheet(words: Words, identity: str, editor: bool = True, mark: str = "doubt", strings: bool = False) -> str:
+    """A sheet of music with its player, and an editor and downloads where it can be changed.
+
+    Args:
+        words: The page's language.
+        identity: Id of the section.
+        editor: Whether it can be changed and kept.
+        mark: What it means that a bar is marked: `"doubt"` or `"changed"`.
+        strings: Whether an unusual tuning is shown, which no picture would show.
+    """
     stop = _text(words["stop"])
     toolbar = f"""
 <div class="im-toolbar" role="toolbar" aria-label="{_text(words["play"])}">
@@ -63,7 +71,8 @@ def sheet(words: Words, identity: str, editor: bool = True) -> str:
  rows="7"></textarea>
 <div class="im-downloads"><span class="im-label">{download}</span>{buttons}</div>"""
     return f"""<section class="im-score im-empty" id="{identity}" data-line="{_text(words["line"])}"
- data-broken="{_text(words["broken"])}" data-doubt="{_text(words["doubt"])}">
+ data-broken="{_text(words["broken"])}" data-told="{_text(words[mark])}" data-mark="{mark}"
+ data-strings="{"yes" if strings else "no"}">
 <p class="im-hint">{_text(words["sheet_hint"])}</p>
 <div class="im-filled">{toolbar}<div class="im-paper">
 <div class="im-stage"><div class="im-marks"></div><div class="im-engraving"></div></div></div>

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..processing.edit_language import MEANINGS
 from ..processing.errors import InputError
 
 LANGUAGES = ("en", "zh")
+_LONGEST = 300  # characters of a message
 
 _WORDS: dict[str, tuple[str, str]] = {
     "title": ("Intermezzo", "Intermezzo"),
@@ -60,6 +62,46 @@ _WORDS: dict[str, tuple[str, str]] = {
     "sure": ("no bar in doubt", "没有存疑的小节"),
     "only_pages": ("Only the first {pages} pages were read.", "只读了前 {pages} 页。"),
     "time_up": ("Stopped after {seconds} s; what was read is here.", "{seconds} 秒后已停止；已读的内容在此。"),
+    # Edit
+    "edit": ("Edit", "改谱"),
+    "edit_lead": (
+        "Say what to change in a tablature, in English or Chinese; it is changed exactly so.",
+        "用中文或英文说要怎样改，六线谱便照此精确修改。",
+    ),
+    "edit_file": ("Picture, alphaTex, Guitar Pro or MusicXML", "图片、alphaTex、Guitar Pro 或 MusicXML"),
+    "edit_score": ("alphaTex, Guitar Pro or MusicXML", "alphaTex、Guitar Pro 或 MusicXML"),
+    "instruction": ("What to change", "要怎样改"),
+    "instruction_hint": ("make it rock, up a whole tone", "改为摇滚风格，再升高一个全音"),
+    "do_edit": ("Edit", "开始修改"),
+    "go_on": ("Change this further", "在此基础上再改"),
+    "before": ("Before", "修改前"),
+    "after": ("After", "修改后"),
+    "known_edits": ("What can be asked for", "可以怎样改"),
+    "understood": ("Understood:", "理解为："),
+    "understood_so": ("Understood, {chance} sure:", "理解为（把握 {chance}）："),
+    "changed": ("Bar {n}: changed", "第 {n} 小节：有改动"),
+    "bars_changed": ("Bars changed: {bars}", "有改动的小节：{bars}"),
+    "all_changed": ("Every bar is changed.", "每个小节都有改动。"),
+    "bars_became": ("{before} became {after}.", "{before}变成了{after}。"),
+    "strings_changed": (
+        "Every bar is written as before; the capo or the tuning is changed.",
+        "各小节写法不变，变的是变调夹或调弦。",
+    ),
+    "from_picture": (
+        "Read from the picture; a picture does not tell tuning and capo, so the usual ones are taken.",
+        "已从图片读出；图片上看不出调弦和变调夹，按通常的处理。",
+    ),
+    "opened": ("Opened: {bars}", "已打开：{bars}"),
+    "need_piece": (
+        "Give a piece first: write alphaTex, choose a file, or take an example.",
+        "请先给出乐谱：写 alphaTex、选文件，或选一个例子。",
+    ),
+    "need_instruction": ("Say what to change, such as “make it rock”.", "请说要怎样改，比如“改为摇滚风格”。"),
+    "no_strings": (
+        "This kind of file knows no strings and frets; give a picture, alphaTex, Guitar Pro or MusicXML.",
+        "这种文件没有弦与品的信息；请给出图片、alphaTex、Guitar Pro 或 MusicXML。",
+    ),
+    "one_page": ("That has several pages; give one page.", "这里有好几页；请只给一页。"),
     # Paint
     "paint": ("Paint", "绘音"),
     "paint_lead": (
@@ -97,8 +139,9 @@ _WORDS: dict[str, tuple[str, str]] = {
     "first": ("First picture", "第一张图"),
     "second": ("Second picture", "第二张图"),
     "do_compare": ("Compare", "比较"),
-    "two_tabs": ("Two tablatures", "两张六线谱"),
-    "tab_and_score": ("Tablature, and with a staff", "六线谱与带五线谱的"),
+    "one_hand_lines": ("Two things, one style: lines", "同一风格：线条"),
+    "one_hand_colours": ("Two things, one style: colours", "同一风格：色块"),
+    "two_hands": ("One thing, two styles", "同一事物，两种风格"),
     "need_two": ("Give two pictures.", "请给出两张图。"),
     "similarity": ("style similarity", "风格相似度"),
     "one style": ("one style", "同一风格"),
@@ -157,6 +200,22 @@ _MUSIC_ZH = {
     "very slow": "很慢", "slow": "慢", "calm": "平缓", "moderate": "中速", "fast": "快", "very fast": "很快",
 }  # fmt: skip
 
+# Edits (`processing.edit_language`); in English they are described as in the package.
+_EDITS_ZH = {
+    "transpose": "所有音移动若干个半音",
+    "key": "就近移调，使调号成为这个调的",
+    "capo": "变调夹夹在此品；指法不变，音高改变（0 为取下）",
+    "recapo": "变调夹夹在此品；音高不变，品位改变（0 为取下）",
+    "tuning": "改用另一种调弦；音高不变，品位改变",
+    "position": "同样的音，在这一品附近弹",
+    "style": "用这种风格弹它的旋律或和弦",
+    "simplify": "去掉装饰，和弦变小，不短于八分音符",
+    "time": "所有音快一倍，或慢一倍",
+    "bass": "在下方加一个低音声部",
+    "melody": "只留最高的一条线",
+    "metre": "同样的音，换一种小节线",
+}
+
 # What the verbs say most often to people; the rest is told in English after a Chinese beginning.
 _IN_CHINESE = (
     (r"no tab staff", "没有找到六线谱（4 到 7 条平行线）；请裁剪或重拍，让线条清楚"),
@@ -169,6 +228,32 @@ _IN_CHINESE = (
     (r"too many to open", "图片像素太多，请缩小"),
     (r"has no notes|has drums only", "这个文件里没有可用的音"),
     (r"does not load as", "模型没有载入成功"),
+    (r"instruction has \d+ characters, at most (\d+)", r"说明太长，最多 \1 个字"),
+    (r"instruction says nothing to do", "没有看出要改什么；请换个说法"),
+    (r"instruction is none that this can carry out", "这不是这里能做的修改；请看“可以怎样改”"),
+    (r"instruction contradicts itself: ('.+?') and ('.+?')", r"要求自相矛盾：\1 与 \2；请只选其一"),
+    (r"not sure what .*\(perhaps '(.+?)', (\d+%)\)", r"不确定您的意思（也许是 \1，\2）；请换个说法，或直接写修改语句"),
+    (r"'(.+?)' changes nothing", r"\1 对这首曲子没有任何改变"),
+    (r"'(.+?)' makes this piece unplayable", r"\1 之后一只手就弹不了了"),
+    (r"'(.+?)' leaves bars of this piece open", r"\1 之后有的小节拍数不对，不能这样改"),
+    (r"takes (\d+) of (\d+) notes off the fretboard", r"\2 个音里有 \1 个会超出指板；请少移一些"),
+    (r"(?:signature of|capo is at|tuning is|metre is|played at fret) (\S+) already", r"已经是 \1 了"),
+    (r"no capo to take off", "本来就没有变调夹"),
+    (r"only (\d+%) of the notes can be had at fret (\d+)", r"第 \2 品附近只弹得到 \1 的音；请换一个把位"),
+    (r"has no strings; edits work", "这一行谱没有弦；这里只能改六线谱"),
+    (r"bar (\d+), voice \d+: .*edits need bars that close", r"第 \1 小节拍数不对；请先改好"),
+    (r"styles are for guitars", "风格改编需要六根弦以上的吉他"),
+    (r"bossa nova is in", "波萨诺瓦须是 4/4 或 2/4 拍；请先改拍号"),
+    (r"room for a bass in only (\d+) of (\d+)", r"\2 个小节里只有 \1 个放得下低音"),
+    (r"no whole number of eighths", "小节不是整数个八分音符，不能这样改"),
+    (r"single line already", "本来就只有一条旋律"),
+    (r"as simple as this gets", "已经够简单了"),
+    (r"second voice already", "已经有第二个声部了"),
+    (r"there is no music in it", "里面没有音乐"),
+    (
+        r"tuplet would have to be cut|tie would be torn|can not be made (?:shorter|longer)",
+        "有的音这样改会被拆断，不能这样改",
+    ),
 )
 
 
@@ -204,25 +289,34 @@ class Words:
         """An attribute of music, or a class of one."""
         return _MUSIC_ZH.get(name, name) if self.language == "zh" else name[:1].upper() + name[1:]
 
+    def edit(self, operation: str) -> str:
+        """What an operation of the edit language does."""
+        return _EDITS_ZH[operation] if self.language == "zh" else MEANINGS[operation]
+
     def problem(self, error: BaseException) -> str:
         """One friendly line about an error, without folders of the server."""
         if not isinstance(error, InputError):
             return self["our_fault"]
-        message = _without_folders(error.message)
+        message = _shortened(_without_folders(error.message))
         if isinstance(error, Refused):
             return message
         if self.language == "zh":
             for pattern, chinese in _IN_CHINESE:
-                if re.search(pattern, message):
-                    return f"{chinese}。"
+                if found := re.search(pattern, message):
+                    return f"{found.expand(chinese)}。"
             return f"无法处理：{message}"
         message = message[:1].upper() + message[1:]
-        return message if message.endswith((".", "。")) else f"{message}."
+        return message if message.endswith((".", "。", "…")) else f"{message}."
 
 
 def _without_folders(text: str) -> str:
     """A message may name files where the server keeps them; people know them by name only."""
     return re.sub(r"(?:/[^\s/:]+)+/([^\s/:]+)", lambda found: Path(found[0]).name, text)
+
+
+def _shortened(text: str) -> str:
+    """A message may list all that alphaTab would have taken; its beginning says what is wrong."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(" ")[0].rstrip(",;:(") + " …"
 
 
 __all__ = ["LANGUAGES", "Refused", "Words"]

@@ -152,7 +152,7 @@ def test_only_tabs_with_a_model_are_there(tmp_path: Path, models: Models) -> Non
     from intermezzo.space.page import tabs_of
     from intermezzo.space.server import make_server
 
-    assert tabs_of(models) == ["read", "compose", "paint", "compare", "draw"]
+    assert tabs_of(models) == ["read", "edit", "compose", "paint", "compare", "draw"]
     (tmp_path / "score_vlm").symlink_to(ROOT / "checkpoints" / "score_vlm")
     assert tabs_of(Models(tmp_path)) == ["read"]
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""A Space with small untrained models beside the trained reader, and a browser to look at it."""
+"""A Space with small untrained models beside two trained ones, and a browser to look at it."""
 
 from __future__ import annotations
 
@@ -53,11 +53,12 @@ def save_native_vlm(folder: Path) -> None:
 
 
 def make_models(folder: Path) -> Models:
-    """The reader that comes along, and one untrained model of each other kind.
+    """The reader and the model of edits that come along, and one untrained model of each other kind.
 
     The models that compose need a text encoder that is made up here: they are given loaded.
     """
-    (folder / "score_vlm").symlink_to(ROOT / "checkpoints" / "score_vlm")
+    for stem in ("score_vlm", "edit"):
+        (folder / stem).symlink_to(ROOT / "checkpoints" / stem)
     save_fractal_midi(folder / "fractal_midi")
     save_tiny(folder / "style_encoder")
     save_native_vlm(folder / "native_vlm")

@@ -109,11 +109,11 @@
       }
     }
 
-    // What no picture shows: tuning, track, and the f under the first note of a text that says nothing of loudness.
+    // What no picture shows: track, tuning (unless a sheet is to tell it), and the f under the first note of a text that says nothing of loudness.
     hideUnsaid(alphaTab) {
       const kinds = alphaTab.NotationElement;
       const hidden = this.api.settings.notation.elements;
-      hidden.set(kinds.GuitarTuning, false);
+      hidden.set(kinds.GuitarTuning, this.root.dataset.strings === "yes" && /\\tuning\b/.test(this.text));
       hidden.set(kinds.TrackNames, false);
       hidden.set(kinds.EffectDynamics, /\bdy\b/.test(this.text));
       this.api.updateSettings();
@@ -154,14 +154,15 @@
       this.api?.pause();
     }
 
-    // AlphaTab's own message first; where it names places in the text, the first of them.
+    // AlphaTab's own message, without its list of all that it would have taken; where it names places, the first of them.
     reason(told) {
       const error = told.inner ?? told.innerException ?? told.cause ?? told;
       const found = [...(error.parserDiagnostics?.items ?? []), ...(error.lexerDiagnostics?.items ?? [])];
       const first = found.find((item) => item.severity === 2) ?? found[0];
       if (!first) return this.root.dataset.broken;
       const line = first.start?.line;
-      return line ? `${this.root.dataset.line.replace("{n}", line)}: ${first.message}` : first.message;
+      const message = first.message.replace(/, expected: oneOf\(.*/s, "");
+      return line ? `${this.root.dataset.line.replace("{n}", line)}: ${message}` : message;
     }
 
     say(message) {
@@ -180,7 +181,7 @@
         if (!bounds) continue;
         const mark = document.createElement("div");
         mark.className = "im-doubt";
-        mark.title = this.root.dataset.doubt.replace("{n}", number);
+        mark.title = this.root.dataset.told.replace("{n}", number);
         Object.assign(mark.style, {
           left: `${surface.offsetLeft + bounds.x}px`,
           top: `${surface.offsetTop + bounds.y}px`,
