@@ -7,6 +7,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+NUM_MEASURES = 23  # numbers of a summary that are measured, see `modeling.museformer_measures`
+
 
 @strict
 class MuseformerConfig(PreTrainedConfig):
@@ -29,7 +31,9 @@ class MuseformerConfig(PreTrainedConfig):
         plan_dropout: Part of the bars (of a training run) that do not see their own summary.
         alone_rate: Part of the training rows with a whole plan in which bars see no other bar's tokens, only its
             summary, as when all bars are written at once.
-        summary_noise: Standard deviation of the noise upon the numbers of a summary in training; theirs is 1.
+        measure_bars: The first numbers of a summary are measured (`modeling.museformer_measures`), the others learnt.
+        measure_noise: Standard deviation of the noise upon measured numbers in training; theirs is 1.
+        summary_noise: The same upon learnt numbers.
         kl_weight: Weight of the summaries' distance from a standard normal distribution, in the training loss.
         bag_weight: Weight, in the training loss, of telling a bar's words from its summary in no order.
         rotary_sizes: Pairs of each head that turn with the bar, with the time in the bar, and with the place of the
@@ -58,6 +62,8 @@ class MuseformerConfig(PreTrainedConfig):
     summary_size: int = 32
     plan_dropout: float | int = 0.5
     alone_rate: float | int = 0.2
+    measure_bars: bool = True
+    measure_noise: float | int = 0.15
     summary_noise: float | int = 0.5
     kl_weight: float | int = 0.0
     bag_weight: float | int = 0.5
@@ -94,7 +100,11 @@ class MuseformerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
-        for name in ("kl_weight", "summary_noise", "bag_weight"):
+        if self.measure_bars and not self.full_attention and self.summary_size <= NUM_MEASURES:
+            raise ValueError(
+                f"summary_size is {self.summary_size}; with measure_bars it must be more than {NUM_MEASURES}"
+            )
+        for name in ("kl_weight", "measure_noise", "summary_noise", "bag_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it can not be below 0")
         last = max(self.bar_token_id, self.position_token_id + self.num_positions - 1)
@@ -106,7 +116,7 @@ def museformer_tiny(**changes: Any) -> MuseformerConfig:
     """For tries: seconds on one core."""
     settings: dict[str, Any] = dict(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, num_summary_layers=1,
-        summary_intermediate_size=128, summary_size=16, rotary_sizes=(4, 6, 6), dropout=0.0,
+        summary_intermediate_size=128, rotary_sizes=(4, 6, 6), dropout=0.0,
     )  # fmt: skip
     return MuseformerConfig(**{**settings, **changes})
 
@@ -133,4 +143,4 @@ def museformer_full(**changes: Any) -> MuseformerConfig:
 
 PRESETS = {"tiny": museformer_tiny, "small": museformer_small, "base": museformer_base, "full": museformer_full}
 
-__all__ = ["MuseformerConfig"]
+__all__ = ["NUM_MEASURES", "MuseformerConfig"]

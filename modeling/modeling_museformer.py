@@ -26,6 +26,7 @@ from .museformer_attention import (
 from .museformer_cache import BarCache
 from .museformer_decoding import write_bars
 from .museformer_layers import MuseformerLayer
+from .museformer_measures import BarMeasures
 from .museformer_summaries import BarEncoder, SummaryBottleneck, SummaryExpansion, SummarySlot, bag_loss, injected
 
 _WHOLE = 0.8  # part of the training rows whose bars all have a plan, or none has
@@ -82,6 +83,8 @@ class MuseformerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, BarEncoder):
             init.normal_(module.summary_token, mean=0.0, std=std)
+        elif isinstance(module, BarMeasures):
+            init.copy_(module.table, module.reset())
         elif isinstance(module, SummaryBottleneck):
             init.normal_(module.mean.weight, mean=0.0, std=module.mean.in_features**-0.5)
             init.zeros_(module.centre)
@@ -118,11 +121,12 @@ class MuseformerModel(MuseformerPreTrainedModel):
         self.drop = nn.Dropout(config.dropout)
         if not config.full_attention:
             self.encoder = BarEncoder(config)
+            self.measures = BarMeasures() if config.measure_bars else None
             self.bottleneck = SummaryBottleneck(config)
             self.slot = SummarySlot()
             self.expansion = SummaryExpansion(config)
             self.plan = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-            self.plan.initial_scale = 0.01  # an unlearnt plan would drown the words in noise
+            self.plan.initial_scale = 0.01  # an unlearnt plan would drown words in noise
             self.bag = nn.Linear(config.hidden_size, config.hidden_size)
         self.layers = nn.ModuleList(MuseformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
@@ -135,7 +139,8 @@ class MuseformerModel(MuseformerPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Summaries `(B, N, Z)` of the bars of words `(B, T)`, and their distances from the prior `(B, N)`."""
         states = self.encoder(self.embed_tokens(ids), places, num_bars)
-        return self.bottleneck(states, places.exists, sample)
+        measures = None if self.measures is None else self.measures(ids, places.bar, num_bars)
+        return self.bottleneck(states, measures, places.exists[:, :num_bars], sample)
 
     def draw_plans(self, batch: int, num_bars: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Which bars see their own summary in a training step `(B, N)`, and whose see no other bar's words `(B,)`."""
@@ -345,8 +350,7 @@ class MuseformerForCausalLM(MuseformerPreTrainedModel, GenerationMixin):
         if labels is None or not self.training:
             out.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
         if labels is not None:
-            following = F.pad(labels[:, 1:], (0, 1), value=-100)
-            counts = following != -100
+            counts = (following := F.pad(labels[:, 1:], (0, 1), value=-100)) != -100
             told = self.lm_head(hidden[counts]) if out.logits is None else out.logits[counts]  # (M, V)
             out.token_loss = out.loss = F.cross_entropy(told.float(), following[counts])
             if self.training and out.summary_nats is not None:

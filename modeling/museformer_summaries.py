@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..configuration.configuration_museformer import NUM_MEASURES
 from .layers import TransformerLayer
 from .museformer_attention import Places, rotary_of_places
 
 #: Part of the running figures of the summaries that a step replaces.
-RATE = 0.1
+RATE = 0.05
 _TOKENS_AT_ONCE = 4096  # of bars that are summed up together
 
 
@@ -123,17 +123,21 @@ class SummaryBottleneck(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.mean = nn.Linear(config.hidden_size, config.summary_size)
-        self.noise = float(config.summary_noise)
-        self.register_buffer("centre", torch.zeros(config.summary_size))
-        self.register_buffer("spread", torch.ones(config.summary_size))
+        measured = NUM_MEASURES if config.measure_bars else 0
+        self.noises = (float(config.measure_noise), float(config.summary_noise))
+        self.mean = nn.Linear(config.hidden_size, config.summary_size - measured)
+        self.register_buffer("centre", torch.zeros(self.mean.out_features))
+        self.register_buffer("spread", torch.ones(self.mean.out_features))
         self.register_buffer("seen", torch.zeros(()))  # steps that the running figures have seen
 
-    def forward(self, states: torch.Tensor, present: torch.Tensor, sample: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, states: torch.Tensor, measures: torch.Tensor | None, present: torch.Tensor, sample: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """`(B, N, D)` to summaries `(B, N, Z)` and their distance from a standard normal distribution, nats `(B, N)`.
 
         Args:
             states: From `BarEncoder`.
+            measures: From `BarMeasures`, where the configuration wants them: the first numbers.
             present: Bars that there are, bool `(B, N)`.
             sample: Add the noise.
         """
@@ -141,10 +145,13 @@ class SummaryBottleneck(nn.Module):
         if self.training and sample:
             self._watch(said.detach()[present])
         summaries = (said - self.centre) / self.spread
-        floor = self.noise**2 - 1 - 2 * math.log(self.noise) if self.noise else 0.0
-        nats = 0.5 * (summaries**2 + floor).sum(-1)  # (B, N)
+        noise = torch.full_like(self.spread, self.noises[1])
+        if measures is not None:
+            summaries = torch.cat([measures, summaries], dim=-1)
+            noise = torch.cat([noise.new_full(measures.shape[-1:], self.noises[0]), noise])
+        nats = 0.5 * (summaries**2 + noise**2 - 1 - 2 * noise.clamp(min=1e-4).log()).sum(-1)  # (B, N)
         if sample:
-            summaries = summaries + self.noise * torch.randn_like(summaries)
+            summaries = summaries + noise * torch.randn_like(summaries)
         return summaries.to(states.dtype), nats
 
     @torch.no_grad()
