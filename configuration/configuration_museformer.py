@@ -101,9 +101,7 @@ class MuseformerConfig(PreTrainedConfig):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
         if self.measure_bars and not self.full_attention and self.summary_size <= NUM_MEASURES:
-            raise ValueError(
-                f"summary_size is {self.summary_size}; with measure_bars it must be more than {NUM_MEASURES}"
-            )
+            raise ValueError(f"summary_size {self.summary_size} must be more than the {NUM_MEASURES} measured numbers")
         for name in ("kl_weight", "measure_noise", "summary_noise", "bag_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it can not be below 0")

@@ -11,6 +11,8 @@ import torch
 #: Makes a grammar for so many texts: `grammar(batch_size, num_bars, max_bar_tokens=..., device=...)` with `constrain`
 #: (of logits), `advance` (by words) and `select` (of rows), such as `BarMidiProcessor.grammar`.
 Grammar = Callable[..., Any]
+#: Words that a grammar may let a bar have beyond the most: a note is not broken off.
+_OVER = 8
 
 
 class _Chooser:
@@ -133,7 +135,7 @@ def _one_by_one(
     words = forced[:1].expand(count)
     done = torch.zeros(count, dtype=torch.bool, device=model.device)
     found, bars = [words], torch.ones(count, dtype=torch.long, device=model.device)
-    for _ in range(num_bars * (most + 1)):
+    for _ in range(num_bars * (most + 1 + (_OVER if grammar is not None else 0))):
         if grammar is not None:
             grammar.advance(words)
         logits = model.lm_head(model.model.step(words, cache)[:, 0])
@@ -191,7 +193,7 @@ def _bars_of_rows(
     rows = list(range(total))
     words = torch.full((total,), config.bar_token_id, device=model.device)
     open_rows = [True] * total
-    for place in range(1, most + 1):
+    for place in range(1, most + 1 + (_OVER if grammar is not None else 0)):
         if grammar is not None:
             grammar.advance(words)
         logits = chooser.prepare(model.lm_head(model.model.step(words, cache)[:, 0]), grammar)

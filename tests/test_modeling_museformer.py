@@ -41,7 +41,7 @@ class TestLaws(GenerationLaws):
     )
 
     def tiny_config(self) -> MuseformerConfig:
-        return tiny(kl_weight=0.01)
+        return tiny(kl_weight=0.01, bag_weight=0.0)
 
     def tiny_processor(self) -> Any:
         return BarMidiProcessor()
@@ -291,14 +291,14 @@ def silence(model: MuseformerForCausalLM) -> None:
 
 def test_summaries_have_noise_and_a_price_in_training_only() -> None:
     text = random_text(4, 8)[None]
-    model = make(kl_weight=0.5)
+    model = make(kl_weight=0.5, bag_weight=0.25)
     assert torch.equal(model(text).summary_tokens, model(text).summary_tokens)
     model.train()
     torch.manual_seed(0)
     one, two = model(text, labels=text, plan=True), model(text, labels=text, plan=True)
     assert not torch.equal(one.summary_tokens, two.summary_tokens) and one.logits is None
     bars = int((text == BAR_ID).sum())
-    price = 0.5 * one.summary_nats * bars / (text.shape[1] - 1)
+    price = 0.5 * one.summary_nats * bars / (text.shape[1] - 1) + 0.25 * one.bag_loss
     torch.testing.assert_close(one.loss, one.token_loss + price)
     assert float(one.summary_nats) > 0
     silent = make(summary_noise=1.0)  # with this noise nothing is left of the bar: the prior itself
@@ -316,14 +316,14 @@ def test_summaries_keep_their_spread_whatever_the_encoder_does() -> None:
     states = 5 + 0.05 * torch.randn(40, 50, 32)
     present = torch.ones(50, dtype=torch.bool)
     for step in states:
-        bottleneck(step[None], present[None], sample=True)
-    quiet = bottleneck(states[-1:], present[None], sample=False)[0][0]
+        bottleneck(step[None], None, present[None], sample=True)
+    quiet = bottleneck(states[-1:], None, present[None], sample=False)[0][0]
     assert 0.7 < float(quiet.std(0).mean()) < 1.3 and float(quiet.mean(0).abs().max()) < 0.7
-    noisy = bottleneck(states[-1:], present[None], sample=True)[0][0]
+    noisy = bottleneck(states[-1:], None, present[None], sample=True)[0][0]
     assert float((noisy - quiet).std()) == pytest.approx(0.5, rel=0.1)
     before = {name: value.clone() for name, value in bottleneck.state_dict().items()}
-    bottleneck.eval()(100 * states[:1], present[None], sample=False)  # only training moves the running figures
-    bottleneck.train()(states[:1, :1], present[None, :1], sample=True)  # one bar has no spread
+    bottleneck.eval()(100 * states[:1], None, present[None], sample=False)  # only training moves the running figures
+    bottleneck.train()(states[:1, :1], None, present[None, :1], sample=True)  # one bar has no spread
     assert all(torch.equal(value, before[name]) for name, value in bottleneck.state_dict().items())
 
 

@@ -99,6 +99,6 @@ def test_noise_is_less_upon_what_is_measured() -> None:
 
 
 def test_too_narrow_summaries_are_refused() -> None:
-    with pytest.raises(Exception, match="summary_size is 23"):
+    with pytest.raises(Exception, match="summary_size 23 must be more than the 23 measured"):
         MuseformerConfig(summary_size=NUM_MEASURES)
     assert museformer_small().measure_bars and MuseformerConfig(summary_size=4, measure_bars=False).summary_size == 4

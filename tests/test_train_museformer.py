@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from intermezzo.configuration.configuration_museformer import NUM_MEASURES
 from intermezzo.modeling.modeling_museformer import MuseformerForCausalLM
 from intermezzo.processing.bar_midi_vocabulary import BAR_ID, EOS_ID, TEMPO, TIME_SIGNATURE
 from intermezzo.processing.errors import InputError
@@ -160,7 +161,7 @@ def test_the_logged_loss_has_its_parts() -> None:
     batch = BarCollate(3, 3)([made_up_pieces(1)[0]])
     torch.manual_seed(0)
     loss, figures = measured_loss(model, batch)
-    assert loss.requires_grad and set(figures) == {"token_loss", "nats_per_summary"}
+    assert loss.requires_grad and set(figures) == {"token_loss", "nats_per_summary", "bag_loss"}
     assert float(loss.detach()) > float(figures["token_loss"]) and not figures["token_loss"].requires_grad
 
 
@@ -182,6 +183,30 @@ def test_the_plan_is_learned_to_be_followed() -> None:
     assert told["loss"] == pytest.approx(math.log(8), abs=0.3) and told["plan_loss"] < 0.7 * told["loss"], told
 
 
+@pytest.mark.parametrize("measured", [True, False])
+def test_summaries_say_something_from_the_usual_start(measured: bool) -> None:
+    """The words of a bar are told from its summary, under the noise of the training and with weights as they begin."""
+    torch.manual_seed(0)
+    size = NUM_MEASURES + 3 if measured else 6
+    model = make(initializer_range=0.02, summary_size=size, measure_bars=measured, gather_bars=False).train()
+    rows = made_up_pieces(8, bars=4)
+    batch = BarCollate(4, 4)([rows[index] for index in range(8)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    bags = []
+    for _ in range(80 if measured else 250):
+        out = model(**batch)
+        out.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        bags.append(float(out.bag_loss.detach()))
+    ids = batch["labels"][(batch["labels"] != -100) & (batch["labels"] != BAR_ID)]
+    share = torch.unique(ids, return_counts=True)[1] / len(ids)
+    without = -float((share * share.log()).sum())  # what the commonest words say at best
+    assert sum(bags[-10:]) / 10 < without - 0.25
+    summaries = model.eval().get_summary_tokens(batch["input_ids"], batch["attention_mask"])
+    assert float(summaries.flatten(0, 1).std(0).mean()) > 0.3
+
+
 def test_what_the_command_can_not_do_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--data FOLDER"):
         main(["--output_dir", str(tmp_path), "--max_steps", "1"])
@@ -196,7 +221,7 @@ def test_what_the_command_can_not_do_is_told(tmp_path: Path) -> None:
     make().save_pretrained(tmp_path / "m")
     model = build_model(MuseformerArguments(model=str(tmp_path / "m"), kl_weight=0.7))
     assert model.config.kl_weight == 0.7 and model.config.hidden_size == 32
-    changed: dict[str, Any] = {"fine_bars": [1, 2], "summary_size": 9, "gradient_checkpointing": True}
+    changed: dict[str, Any] = {"fine_bars": [1, 2], "summary_size": 29, "gradient_checkpointing": True}
     assert build_model(MuseformerArguments(preset="tiny", **changed)).config.fine_bars == (1, 2)
 
 
