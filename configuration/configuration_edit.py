@@ -16,6 +16,10 @@ class ScoreEditConfig(PreTrainedConfig):
         max_characters: Longest instruction.
         max_steps: Steps that an instruction can ask for.
         dropout: Dropout in the transformer and on the characters' features.
+        text_size: Width of a text encoder's vectors of the instruction and its parts, which stand beside the
+            characters; 0: none, and the characters are all it reads.
+        text_places: Vectors of one instruction: the whole, then its parts.
+        text_dropout: Part of the instructions whose vectors are hidden in training, so that characters do alone.
         operations: Names of the operations, in the order of their classes; class 0 of the head is "no further step".
         arguments: Names of the arguments, in the order of their classes.
         domains: Operation to the arguments it takes.
@@ -32,6 +36,9 @@ class ScoreEditConfig(PreTrainedConfig):
     max_characters: int = 200
     max_steps: int = 3
     dropout: float | int = 0.1
+    text_size: int = 0
+    text_places: int = 5
+    text_dropout: float | int = 0.2
     initializer_range: float = 0.02
     operations: list[str] | tuple[str, ...] = ()
     arguments: list[str] | tuple[str, ...] = ()
@@ -47,6 +54,11 @@ class ScoreEditConfig(PreTrainedConfig):
             )
         if self.conv_kernel % 2 == 0:
             raise ValueError(f"conv_kernel is {self.conv_kernel}; it must be odd")
+        if self.text_size < 0 or self.text_places < 1 or not 0 <= self.text_dropout <= 1:
+            raise ValueError(
+                f"text_size is {self.text_size}, text_places {self.text_places}, text_dropout {self.text_dropout}; "
+                "at least 0, at least 1, and 0 to 1"
+            )
         if self.vocab_size < 256:
             raise ValueError(f"vocab_size is {self.vocab_size}; it must be at least 256")
         strange = sorted(self.domains.keys() - set(self.operations))

@@ -18,7 +18,7 @@ from . import edit_wordings_en, edit_wordings_zh
 
 LANGUAGES = ("zh", "en")
 SPLITS = ("train", "validation", "test")
-_BOOKS: dict[str, ModuleType] = {"zh": edit_wordings_zh, "en": edit_wordings_en}
+BOOKS: dict[str, ModuleType] = {"zh": edit_wordings_zh, "en": edit_wordings_en}
 _HELD_OUT = 5  # of so many wordings in the order of their hashes one is for testing, one for validation
 
 
@@ -37,7 +37,7 @@ def wordings_of(language: str, name: str, split: str) -> tuple[str, ...]:
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    known = _BOOKS[language].WORDINGS[name]
+    known = BOOKS[language].WORDINGS[name]
     order = sorted(known, key=lambda wording: _rank(language, wording))
     place = {wording: k % _HELD_OUT for k, wording in enumerate(order)}
     wanted = {"test": {0}, "validation": {1}, "train": set(range(2, _HELD_OUT))}[split]
@@ -56,7 +56,9 @@ def names_of(step: EditStep) -> tuple[str, ...]:
     return (f"time:{argument}",) if operation == "time" else (operation,)
 
 
-def _key(book: ModuleType, name: str, rng: random.Random) -> str:
+def key_name(language: str, name: str, rng: random.Random) -> str:
+    """A key such as `f#m` in words."""
+    book = BOOKS[language]
     minor = len(name) > 1 and name.endswith("m")
     tonic = name[:-1] if minor else name
     letter, sign = tonic[0].upper(), tonic[1:]
@@ -67,21 +69,32 @@ def _key(book: ModuleType, name: str, rng: random.Random) -> str:
     return rng.choice(book.MINOR if minor else book.MAJOR).format(l=said)
 
 
+def fill_places(language: str, step: EditStep) -> dict[str, tuple[str, ...]]:
+    """Spellings of a step's argument for each place of a wording but that of keys, which `key_name` makes."""
+    book, argument = BOOKS[language], step.argument
+    number = abs(int(argument)) if argument.lstrip("+-").isdecimal() else 0
+    return {
+        "n": book.NUMBERS.get(number, ()),
+        "d": (str(number),),
+        "o": edit_wordings_en.ORDINALS.get(number, ()),
+        "w": book.INTERVALS.get(number, ()),
+        "t": book.TUNINGS.get(argument, ()),
+        "s": book.STYLES.get(argument, ()),
+        "m": book.METRES.get(argument, ()),
+    }
+
+
 def _fill(language: str, wording: str, step: EditStep, rng: random.Random) -> str:
     """Puts an argument into its places, each time in one of its spellings."""
-    book, argument = _BOOKS[language], step.argument
-    number = abs(int(argument)) if argument.lstrip("+-").isdecimal() else 0
-    places = {
-        "n": lambda: rng.choice(book.NUMBERS[number]),
-        "d": lambda: str(number),
-        "o": lambda: rng.choice(edit_wordings_en.ORDINALS[number]),
-        "w": lambda: rng.choice(book.INTERVALS[number]),
-        "k": lambda: _key(book, argument, rng),
-        "t": lambda: rng.choice(book.TUNINGS[argument]),
-        "s": lambda: rng.choice(book.STYLES[argument]),
-        "m": lambda: rng.choice(book.METRES[argument]),
-    }
-    return wording.format(**{name: fill() for name, fill in places.items() if "{" + name + "}" in wording})
+    places = fill_places(language, step)
+    chosen = {}
+    for name in "ndowktsm":  # this order, and no chance for digits: the wordings of an evaluation hang on it
+        if "{" + name + "}" in wording:
+            chosen[name] = (
+                key_name(language, step.argument, rng) if name == "k"
+                else places[name][0] if name == "d" else rng.choice(places[name])
+            )  # fmt: skip
+    return wording.format(**chosen)
 
 
 def say_step(step: EditStep, language: str, split: str, rng: random.Random) -> str:
@@ -100,7 +113,7 @@ def instruction(program: Program, language: str, split: str, rng: random.Random)
         split: Of the wordings.
         rng: Source of chance.
     """
-    book = _BOOKS[language]
+    book = BOOKS[language]
     said = [say_step(step, language, split, rng) for step in program]
     text = said[0] + "".join(rng.choice(book.JOINS) + part for part in said[1:])
     if rng.random() < 0.5:
@@ -133,15 +146,18 @@ def count_wordings() -> dict[str, dict[str, int]]:
     """Number of wordings by language and split."""
     return {
         language: {split: sum(len(wordings_of(language, name, split)) for name in book.WORDINGS) for split in SPLITS}
-        for language, book in _BOOKS.items()
+        for language, book in BOOKS.items()
     }
 
 
 __all__ = [
+    "BOOKS",
     "LANGUAGES",
     "SPLITS",
     "count_wordings",
+    "fill_places",
     "instruction",
+    "key_name",
     "names_of",
     "random_program",
     "random_step",

@@ -65,6 +65,7 @@ class ScoreEditModel(ScoreEditPreTrainedModel):
                      steps: a learnt vector each (S, D) ─────────────┴─▶ (B, S + T, D) ─transformer─▶ the first S
                                                                          ├─▶ operation of each step, or none
                                                                          └─▶ argument of each step
+    text_features (B, P, E) ─linear─▶ (B, P, D), where text_size is not 0: more to look at, for words it never saw
     ```
     """
 
@@ -83,11 +84,30 @@ class ScoreEditModel(ScoreEditPreTrainedModel):
             for _ in range(config.num_hidden_layers)
         )
         self.norm = nn.LayerNorm(width)
+        if config.text_size:
+            self.text = nn.Linear(config.text_size, width)
+            self.text_places = nn.Embedding(config.text_places, width)
         self.operation_head = nn.Linear(width, 1 + max(len(config.operations), 1))
         self.argument_head = nn.Linear(width, max(len(config.arguments), 1))
         self.post_init()
 
-    def forward_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def _text(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors of an instruction as places to look at `(B, P, D)`, and which of them are there `(B, P)`."""
+        # Vectors of length 1 have elements of 1/sqrt(E): brought to about 1, as a linear layer expects.
+        hidden = self.text(features * self.config.text_size**0.5) + self.text_places.weight[: features.shape[1]]
+        seen = mask.bool()
+        if self.training and self.config.text_dropout:
+            kept = torch.rand(seen.shape[0], 1, device=seen.device) >= self.config.text_dropout
+            seen = seen & kept
+        return self.drop(hidden), seen
+
+    def forward_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Features of the steps `(B, S, D)`; see `forward` for the inputs."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -99,8 +119,15 @@ class ScoreEditModel(ScoreEditPreTrainedModel):
         batch, count = input_ids.shape[0], self.config.max_steps
         slots = self.steps.weight[None].expand(batch, -1, -1)  # (B, S, D)
         hidden = torch.cat([slots, hidden], dim=1)  # (B, S + T, D)
-        seen = F.pad(seen, (count, 0), value=True)[:, None, None]  # (B, 1, 1, S + T)
+        seen = F.pad(seen, (count, 0), value=True)  # (B, S + T)
         positions = torch.arange(hidden.shape[1], device=hidden.device)
+        if self.config.text_size and text_features is not None:
+            if text_mask is None:
+                text_mask = torch.ones_like(text_features[..., 0])
+            told, there = self._text(text_features, text_mask)
+            hidden, seen = torch.cat([hidden, told], dim=1), torch.cat([seen, there], dim=1)  # (B, S + T + P)
+            positions = torch.cat([positions, torch.arange(told.shape[1], device=hidden.device)])  # near the steps
+        seen = seen[:, None, None]  # (B, 1, 1, S + T + P)
         angles = rotary_angles(positions, self.config.hidden_size // self.config.num_attention_heads)
         for layer in self.layers:
             hidden = layer(hidden, angles, seen)
@@ -113,6 +140,8 @@ class ScoreEditModel(ScoreEditPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         operation_labels: torch.Tensor | None = None,
         argument_labels: torch.Tensor | None = None,
+        text_features: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ScoreEditOutput:
         """Reads instructions.
@@ -122,8 +151,11 @@ class ScoreEditModel(ScoreEditPreTrainedModel):
             attention_mask: `(B, T)`, 1: a character, 0: padding; all when left out.
             operation_labels: `(B, S)`, 0: no further step, else 1 + the operation; -100: not learnt.
             argument_labels: `(B, S)` argument; -100 where a step takes none.
+            text_features: `(B, P, text_size)` a text encoder's vectors of the instruction and its parts, from the
+                processor; left out, or with a `text_size` of 0, the characters are all that is read.
+            text_mask: `(B, P)`, 1: there is such a part; all when left out.
         """
-        hidden = self.forward_features(input_ids, attention_mask)
+        hidden = self.forward_features(input_ids, attention_mask, text_features, text_mask)
         operations = self.operation_head(hidden)  # (B, S, 1 + operations)
         arguments = self.argument_head(hidden)  # (B, S, arguments)
         loss = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
 from ..configuration.configuration_museformer import MuseformerConfig
 from .museformer_attention import (
@@ -23,38 +22,22 @@ from .museformer_attention import (
     place_tokens,
     rotary_of_places,
 )
-from .museformer_cache import BarCache
+from .museformer_cache import BarCache, MuseformerOutput
 from .museformer_decoding import write_bars
 from .museformer_layers import MuseformerLayer
 from .museformer_measures import BarMeasures
-from .museformer_summaries import BarEncoder, SummaryBottleneck, SummaryExpansion, SummarySlot, bag_loss, injected
+from .museformer_summaries import (
+    FIRST_GATE,
+    BagOfWords,
+    BarEncoder,
+    SummaryBottleneck,
+    SummaryExpansion,
+    SummarySlot,
+    bag_loss,
+    injected,
+)
 
 _WHOLE = 0.8  # part of the training rows whose bars all have a plan, or none has
-
-
-@dataclass
-class MuseformerOutput(ModelOutput):
-    """What Museformer says.
-
-    Attributes:
-        loss: Nats a token, mean over the labels; in training with the summaries' distance from the prior.
-        logits: `(B, T, V)`; while training with labels they are not made whole, and this is `None`.
-        past_key_values: A `BarCache`, where asked for.
-        summary_tokens: `(B, N, Z)` summaries as the layers saw them; zeros for bars that a row does not have.
-        summary_nats: Mean distance from the prior of the bars' summaries.
-        token_loss: The loss without that distance and the next.
-        bag_loss: Nats a word to tell the words of each bar from its summary, while training.
-        last_hidden_state: `(B, T, D)`.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_key_values: Any = None
-    summary_tokens: torch.FloatTensor | None = None
-    summary_nats: torch.FloatTensor | None = None
-    token_loss: torch.FloatTensor | None = None
-    bag_loss: torch.FloatTensor | None = None
-    last_hidden_state: torch.FloatTensor | None = None
 
 
 class MuseformerPreTrainedModel(PreTrainedModel):
@@ -83,6 +66,10 @@ class MuseformerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, BarEncoder):
             init.normal_(module.summary_token, mean=0.0, std=std)
+        elif isinstance(module, BagOfWords):
+            init.zeros_(module.usual)
+            init.zeros_(module.gate.weight)
+            init.constant_(module.gate.bias, FIRST_GATE)
         elif isinstance(module, BarMeasures):
             init.copy_(module.table, module.reset())
         elif isinstance(module, SummaryBottleneck):
@@ -127,7 +114,7 @@ class MuseformerModel(MuseformerPreTrainedModel):
             self.expansion = SummaryExpansion(config)
             self.plan = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
             self.plan.initial_scale = 0.01  # an unlearnt plan would drown words in noise
-            self.bag = nn.Linear(config.hidden_size, config.hidden_size)
+            self.bag = BagOfWords(config.hidden_size)
         self.layers = nn.ModuleList(MuseformerLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
@@ -183,9 +170,10 @@ class MuseformerModel(MuseformerPreTrainedModel):
         return self._angles(bars, torch.zeros_like(bars), torch.zeros_like(bars))
 
     def _expand(self, summaries: torch.Tensor, filled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Summaries at full width, and what they add to the words of their own bars, `(B, N, D)` both."""
+        """Summaries at full width `(B, N, D)`, and what they add to the words of their own bars, `(B, N, 2D)`: in every
+        layer, and before the head."""
         wide = self.expansion(summaries)
-        return wide, self.plan(wide) * filled[..., None]
+        return wide, torch.cat([self.plan(wide), self.bag.beyond(wide)], dim=-1) * filled[..., None]
 
     # --- Whole texts --------------------------------------------------------------------------------------------------
 
@@ -243,9 +231,10 @@ class MuseformerModel(MuseformerPreTrainedModel):
             x, where = attention.pack(x), tuple(attention.pack(place) for place in where)
             added = None if added is None else attention.pack(added)
         angles = self._angles(*where)
+        plan, told = (None, None) if added is None else added.chunk(2, dim=-1)
         for layer in self.layers:
-            x = layer(x, angles, attention, sums, added)
-        x = self.norm(x)
+            x = layer(x, angles, attention, sums, plan)
+        x = self.norm(x) if told is None else self.bag.join(self.norm(x), told)
         x = attention.unpack(x) if isinstance(attention, GatheredAttention) else x
         cache = None
         if record is not None:
@@ -303,10 +292,10 @@ class MuseformerModel(MuseformerPreTrainedModel):
         cache.column()
         x = self.embed_tokens(ids)[:, None]  # (B, 1, D)
         angles = self._angles(cache.bar[:, None], cache.tick[:, None], cache.offset[:, None])
-        plan = None if cache.plan is None else cache.plan[:, None]
+        plan, told = (None, None) if cache.plan is None else cache.plan[:, None].chunk(2, dim=-1)
         for number, layer in enumerate(self.layers):
             x = layer(x, angles, cache.attention(number), None, plan)
-        return self.norm(x)
+        return self.norm(x) if told is None else self.bag.join(self.norm(x), told)
 
 
 class MuseformerForCausalLM(MuseformerPreTrainedModel, GenerationMixin):

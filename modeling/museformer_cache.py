@@ -7,9 +7,11 @@ the first bar and in the hundredth, and bars out of reach are forgotten; of thos
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.utils import ModelOutput
 
 from .layers import attend
 from .museformer_attention import LATE, Places, Rule
@@ -26,7 +28,7 @@ class BarCache:
         summaries: `(B, N, Z)` of the bars so far; that of an unfinished bar says nothing.
         filled: Bool `(B, N)`, which bars see their own summary.
         alone: Bool `(B,)`, whose bars see no other bar's tokens.
-        plan: `(B, D)` what the present bar's summary adds to each of its words.
+        plan: `(B, 2D)` what the present bar's summary adds to each of its words.
         stale: The active part has to be put together.
     """
 
@@ -228,4 +230,29 @@ def _take(parts: list[torch.Tensor], order: torch.Tensor, room: int) -> torch.Te
     return out
 
 
-__all__ = ["BarCache"]
+@dataclass
+class MuseformerOutput(ModelOutput):
+    """What Museformer says.
+
+    Attributes:
+        loss: Nats a token, mean over the labels; in training with the summaries' distance from the prior.
+        logits: `(B, T, V)`; while training with labels they are not made whole, and this is `None`.
+        past_key_values: A `BarCache`, where asked for.
+        summary_tokens: `(B, N, Z)` summaries as the layers saw them; zeros for bars that a row does not have.
+        summary_nats: Mean distance from the prior of the bars' summaries.
+        token_loss: The loss without that distance and the next.
+        bag_loss: Nats a word to tell the words of each bar from its summary, while training.
+        last_hidden_state: `(B, T, D)`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Any = None
+    summary_tokens: torch.FloatTensor | None = None
+    summary_nats: torch.FloatTensor | None = None
+    token_loss: torch.FloatTensor | None = None
+    bag_loss: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+
+
+__all__ = ["BarCache", "MuseformerOutput"]

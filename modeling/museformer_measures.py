@@ -57,11 +57,11 @@ def word_table() -> np.ndarray:
         }[kind]
     signatures = slice(TIME_SIGNATURE, TIME_SIGNATURE + SECTIONS["TimeSig"].size)
     value[signatures] = np.log2(SIGNATURE_TICKS / (4 * TICKS_PER_QUARTER))
-    columns = [KINDS.index(kind) == KIND_OF for kind in _COUNTED]
+    marks = {kind: (np.full(VOCAB_SIZE, KINDS.index(kind)) == KIND_OF).astype(np.float64) for kind in _COUNTED}
+    columns = list(marks.values())
     for kind, powers in _VALUES.items():
-        columns += [value**power * (KINDS.index(kind) == KIND_OF) for power in range(1, powers + 1)]
-    pitched = KINDS.index("Pitch") == KIND_OF
-    columns += [pitched & (number == PLACE_OF % 12) for number in range(12)]
+        columns += [value**power * marks[kind] for power in range(1, powers + 1)]
+    columns += [marks["Pitch"] * np.equal(PLACE_OF % 12, number) for number in range(12)]
     return np.stack(columns, axis=1).astype(np.float32)
 
 

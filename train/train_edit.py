@@ -5,7 +5,9 @@
     intermezzo evaluate edit --checkpoint RUN/edit/best
 
 Instructions are made up as they are needed; a fifth of the wordings of each edit chooses the best weights, another
-fifth is kept for the evaluation. `--smoke` takes 4 steps of a tiny model.
+fifth is kept for the evaluation; what is learnt from are the rest and the templates of
+`datasets_scripts.edit_templates`, none of which makes a wording of the other two. `--smoke` takes 4 steps of a tiny
+model.
 
 **Why the model writes a program and not the music.** Three ways to edit by instruction were weighed:
 
@@ -46,14 +48,19 @@ class EditArguments:
     hidden_size: int = option(192, "width of a new model, a multiple of 32")
     num_layers: int = option(4, "layers of a new model")
     dropout: float = option(0.1, "dropout of a new model")
+    text_encoder: str = option("use", "text encoder whose vectors are read beside the characters; none: none")
+    text_dropout: float = option(0.2, "part of the instructions whose vectors are hidden")
+    hidden_words: float = option(0.15, "part of the instructions one of whose words is hidden from the characters")
     validation_rows: int = option(400, "instructions in unseen wordings at each evaluation; 0: none")
     smoke: bool = option(False, "4 steps of a tiny model")
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.validation_rows < 0 or not 0 <= self.noise <= 1:
+        parts = {"noise": self.noise, "hidden_words": self.hidden_words, "text_dropout": self.text_dropout}
+        if self.rows < 1 or self.validation_rows < 0 or not all(0 <= part <= 1 for part in parts.values()):
+            told = ", ".join(f"{name} {part}" for name, part in parts.items())
             raise InputError(
-                None, f"rows is {self.rows}, validation_rows {self.validation_rows}, noise {self.noise}: "
-                "at least 1, at least 0, and 0 to 1"
+                None, f"rows is {self.rows}, validation_rows {self.validation_rows}, {told}: "
+                "at least 1, at least 0, and the others 0 to 1"
             )  # fmt: skip
 
 
@@ -68,20 +75,27 @@ def edit_config(**changes: Any) -> Any:
     )
 
 
-def build_model(args: EditArguments) -> Any:
-    """The model to train, new or from a folder.
+def build_model(args: EditArguments, text_size: int = 0) -> Any:
+    """The model to train, new or from a folder; one that read characters alone gets room for vectors.
+
+    Args:
+        args: Of the training.
+        text_size: Width of the text encoder's vectors, 0 without one.
 
     Raises:
         InputError: No model there, or values that the configuration refuses.
     """
+    from ..configuration.configuration_edit import ScoreEditConfig
     from ..modeling.modeling_edit import ScoreEditModel
 
+    text = dict(text_size=text_size, text_dropout=args.text_dropout)
     try:
         if args.model:
-            return ScoreEditModel.from_pretrained(args.model)
+            config = ScoreEditConfig.from_pretrained(args.model, **text)
+            return ScoreEditModel.from_pretrained(args.model, config=config, dtype="float32")
         width = args.hidden_size
         sizes = dict(hidden_size=width, num_attention_heads=max(width // 32, 1), intermediate_size=8 * width // 3)
-        return ScoreEditModel(edit_config(**sizes, num_hidden_layers=args.num_layers, dropout=args.dropout))
+        return ScoreEditModel(edit_config(**sizes, **text, num_hidden_layers=args.num_layers, dropout=args.dropout))
     except OSError as error:
         raise InputError(args.model, f"no model is there ({str(error).splitlines()[0]})") from error
     except Exception as error:  # huggingface_hub wraps what a validator raises
@@ -93,19 +107,29 @@ def run(args: EditArguments, training: TrainingArguments) -> Any:
     import torch
 
     from ..processing.processing_edit import ScoreEditProcessor
-    from .edit_data import InstructionCollate, Instructions, evaluate_instructions
+    from .edit_data import ByLength, InstructionCollate, Instructions, evaluate_instructions
     from .loop import train
 
     torch.manual_seed(training.seed)
-    model = build_model(args)
-    processor = ScoreEditProcessor(model.config.vocab_size, model.config.max_characters)
+    encoder = "" if args.text_encoder in ("", "none") else args.text_encoder
+    size = ScoreEditProcessor(text_encoder=encoder).vectors(["a"])["text_features"].shape[-1] if encoder else 0
+    model = build_model(args, size)
+    settings = model.config
+    processor = ScoreEditProcessor(settings.vocab_size, settings.max_characters, encoder, settings.text_places)
     evaluate = None
     if args.validation_rows:
         unseen = Instructions(args.validation_rows, "validation")
         evaluate = partial(evaluate_instructions, rows=unseen, processor=processor)
-    rows = Instructions(args.rows, "train", seed=training.seed, noise=args.noise)
+    made = Instructions(args.rows, "train", seed=training.seed, noise=args.noise)
+    rows = ByLength(made, training.batch_size, seed=training.seed)
+    training = replace(training, shuffle=False)  # rows are in no order but that of their lengths
     return train(
-        model, rows, training, collate=InstructionCollate(processor), evaluate_fn=evaluate, processor=processor
+        model,
+        rows,
+        training,
+        collate=InstructionCollate(processor, args.hidden_words),
+        evaluate_fn=evaluate,
+        processor=processor,
     )
 
 
