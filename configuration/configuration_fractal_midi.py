@@ -36,6 +36,8 @@ class FractalMidiConfig(PreTrainedConfig):
         key_profiles: How much more often each pitch class sounds in a key than anywhere, as natural logarithms, counted
             from the tonic: 12 numbers for major, 12 for minor; empty: not known. Guides samples that are asked for a
             key or a mode.
+        key_shares: How often the 12 major and the 12 minor keys are met; 24 numbers, or empty: not known. Samples that
+            are asked for no key take one by these.
         condition_dropout: Part of the training rolls that hide all their conditions, for classifier-free guidance.
         attribute_dropout: Part of the single conditions that are hidden besides.
         dropout: Dropout in the transformers.
@@ -56,6 +58,7 @@ class FractalMidiConfig(PreTrainedConfig):
     attribute_names: list[str] | tuple[str, ...] = ()
     attribute_sizes: list[int] | tuple[int, ...] = ()
     key_profiles: list | tuple = ()
+    key_shares: list | tuple = ()
     condition_dropout: float | int = 0.1
     attribute_dropout: float | int = 0.1
     dropout: float | int = 0.0
@@ -105,6 +108,9 @@ class FractalMidiConfig(PreTrainedConfig):
         self.key_profiles = tuple(tuple(float(x) for x in row) for row in self.key_profiles)
         if self.key_profiles and [len(row) for row in self.key_profiles] != [12, 12]:
             raise ValueError(f"key_profiles has 12 numbers for major and 12 for minor, got {self.key_profiles}")
+        self.key_shares = tuple(float(x) for x in self.key_shares)
+        if self.key_shares and (len(self.key_shares) != 24 or min(self.key_shares) < 0 or not sum(self.key_shares)):
+            raise ValueError(f"key_shares are 24 parts, none below 0, got {self.key_shares}")
         for kind in self.generator_types:
             if kind not in GENERATOR_TYPES:
                 raise ValueError(f"generator_types: {kind!r} is none of {', '.join(GENERATOR_TYPES)}")

@@ -10,6 +10,9 @@ import torch
 
 from ..configuration.configuration_fractal_midi import FractalMidiConfig
 from ..processing.errors import InputError
+from .fractal_cells import pick, uniform
+
+KEY = 21  # salt of the keys that are drawn
 
 
 def check_roll(config: FractalMidiConfig, roll: torch.Tensor, device: Any) -> torch.Tensor:
@@ -92,18 +95,20 @@ def check_sampling(
 
 
 def tonality(
-    config: FractalMidiConfig, conditions: Any, count: int, keys: torch.Tensor, strength: float
+    config: FractalMidiConfig, conditions: Any, keys: torch.Tensor, strength: float, free: bool = True
 ) -> tuple[Any, torch.Tensor | None]:
-    """Which pitches the asked keys prefer: guidance by a classifier that only knows how often pitch classes sound.
+    """The key of each roll, and which pitches it prefers.
 
-    By Bayes' rule p(cell | rest, key) is in proportion to p(cell | rest) · p(pitch class | key) / p(pitch class).
+    Rolls that are asked for no key, or only for a part of it, take one by `key_shares`: p(roll) is the mean of
+    p(roll | key) over keys. The preference is guidance by a classifier that only knows how often pitch classes
+    sound: by Bayes, p(cell | rest, key) is in proportion to p(cell | rest) · p(pitch class | key) / p(pitch class).
 
     Args:
         config: Has `key_profiles`, or there is no preference.
         conditions: As `generate` takes them.
-        count: B.
-        keys: `(B,)` random numbers; rows with a mode and no key take a key from them.
+        keys: `(B,)` random numbers of the rolls.
         strength: Times the logarithms.
+        free: Rolls that are asked for nothing of a key take one, too.
 
     Returns:
         The conditions with those keys, `(B, C)` or as they were, and the bias `(B, P)` or `None`.
@@ -113,17 +118,26 @@ def tonality(
     """
     if not 0 <= strength < math.inf:
         raise InputError(None, f"key_guidance is {strength}; it must be 0 (none) or more")
-    names = config.attribute_names
-    if conditions is None or not strength or not config.key_profiles or not {"key", "mode"} <= set(names):
+    names, count = config.attribute_names, len(keys)
+    if not strength or not config.key_profiles or not {"key", "mode"} <= set(names):
         return conditions, None
-    conditions = read_conditions(config, conditions, count, keys.device).expand(count, -1).clone()
-    key, mode = conditions[:, names.index("key")], conditions[:, names.index("mode")]
-    key = torch.where((key < 0) & (mode >= 0), keys % 12, key)
-    conditions[:, names.index("key")] = key
+    given = {} if conditions is None else conditions
+    conditions = read_conditions(config, given, count, keys.device).expand(count, -1).clone()
+    columns = [names.index("mode"), names.index("key")]
+    asked = conditions[:, columns]  # (B, 2)
+    if config.key_shares:
+        pairs = torch.tensor([(k // 12, k % 12) for k in range(24)], device=keys.device)
+        fits = ((asked[:, None] < 0) | (asked[:, None] == pairs)).all(-1)  # (B, 24)
+        shares = (torch.tensor(config.key_shares, device=keys.device) + 1e-6) * fits
+        drawn = pairs[pick(shares / shares.sum(1, keepdim=True), uniform(keys, 1, KEY)[:, 0])]
+        take = (asked >= 0).any(1) | free
+        asked = torch.where(take[:, None], drawn, asked)
+    conditions[:, columns] = asked
+    mode, key = asked.unbind(1)
     pitch = torch.arange(config.level_sizes[0][0], device=keys.device)
     profiles = torch.tensor(config.key_profiles, device=keys.device)  # (2, 12)
     bias = profiles[mode.clamp(min=0)[:, None], (pitch - key[:, None]) % 12]  # (B, P)
-    return conditions, strength * bias * ((mode >= 0) & (key >= 0))[:, None]
+    return conditions, strength * bias * (asked >= 0).all(1)[:, None]
 
 
 def count_samples(num_samples: int | None, conditions: Any, roll: Any, mask: Any) -> int:

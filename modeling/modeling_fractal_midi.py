@@ -298,7 +298,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
             structure_temperature: Of the choices which patches sound (0.5: few stray notes); else `temperature`.
-            key_guidance: How much rolls asked for a mode prefer the pitches of their key, see `tonality`; 0: not.
+            key_guidance: How much new rolls prefer the pitches of their key, asked or drawn, see `tonality`; 0: not.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -314,7 +314,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         num_iter_list = check_sampling(self.config, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
         given, known, hidden = self._start(roll, mask, count := count_samples(num_samples, conditions, roll, mask))
         keys = torch.randint(0, 1 << 62, (count,), generator=generator).to(self.device)
-        conditions, bias = tonality(self.config, conditions, count, keys, key_guidance)
+        conditions, bias = tonality(self.config, conditions, keys, key_guidance, free=roll is None)
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
         choices = (temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias)
         painter = Painter(list(self.levels), attributes, num_iter_list, *choices)

@@ -195,25 +195,38 @@ def test_asked_keys_prefer_their_pitches_and_nothing_else_changes(kind: str) -> 
     assert torch.equal(plain(roll, **kept).nll, guided(roll, **kept).nll)  # likelihood is the model's own
 
 
-def test_a_mode_without_a_key_takes_one_of_each_row_s_own() -> None:
+def test_what_is_not_asked_of_a_key_is_drawn_by_the_shares() -> None:
     from intermezzo.modeling.fractal_inputs import tonality
 
-    profile = [0.5 if step in SCALE else -4.0 for step in range(12)]
-    config = tiny(
-        "mar", attribute_names=("key", "mode"), attribute_sizes=(12, 2), key_profiles=(profile, profile[::-1])
-    )
-    keys = torch.arange(100, 124)
-    conditions, bias = tonality(config, {"mode": 1}, 24, keys, 2.0)
-    assert set(conditions[:, 0].tolist()) == set(range(12)) and bias is not None and bias.shape == (24, 8)
-    for row in range(24):
-        tonic = int(conditions[row, 0])
-        assert bias[row].tolist() == [2.0 * profile[::-1][(pitch - tonic) % 12] for pitch in range(8)]
-    mixed, bias = tonality(config, torch.tensor([[3, 0], [-1, -1]]), 2, keys[:2], 1.0)
+    both = tuple([x if step in SCALE else -4.0 for step in range(12)] for x in (0.5, 0.25))
+    shares = [0.0] * 24
+    shares[2], shares[14], shares[9] = 0.5, 0.25, 0.25  # D major, D minor, A major
+    names: dict[str, Any] = dict(attribute_names=("key", "mode"), attribute_sizes=(12, 2), key_profiles=both)
+    config = tiny("mar", **names, key_shares=shares)
+    keys = torch.randint(0, 1 << 62, (400,), generator=seeded())
+    rows, bias = tonality(config, None, keys, 2.0)
+    met = {pair: int((rows == torch.tensor(pair)).all(1).sum()) for pair in ((2, 0), (2, 1), (9, 0))}
+    assert sum(met.values()) == 400 and 160 < met[2, 0] < 240 and 60 < met[2, 1] < 140, met
+    assert bias is not None
+    for row in range(0, 400, 57):
+        tonic, mode = rows[row].tolist()
+        assert bias[row].tolist() == [2.0 * both[mode][(pitch - tonic) % 12] for pitch in range(8)]
+    minor, _ = tonality(config, {"mode": 1}, keys, 1.0)
+    assert (minor == torch.tensor([2, 1])).all()
+    unmet, _ = tonality(config, {"key": 5}, keys[:50], 1.0)  # a tonic never met is still what was asked for
+    assert (unmet[:, 0] == 5).all() and set(unmet[:, 1].tolist()) <= {0, 1}
+    mixed, bias = tonality(config, torch.tensor([[3, 0], [-1, -1]]), keys[:2], 1.0, free=False)
     assert mixed.tolist() == [[3, 0], [-1, -1]] and bias is not None and not bias[1].any() and bias[0].any()
+    without, bias = tonality(tiny("mar", **names), {"mode": 1}, keys[:3], 1.0)
+    assert without.tolist() == [[-1, 1]] * 3 and bias is not None and not bias.any()
     with pytest.raises(InputError, match="key_guidance is -1"):
-        tonality(config, None, 1, keys[:1], -1.0)
-    with pytest.raises(Exception, match="12 numbers for major"):
-        tiny("mar", key_profiles=((0.0,) * 11, (0.0,) * 12))
+        tonality(config, None, keys[:1], -1.0)
+    for wrong, told in (
+        ({"key_profiles": ((0.0,) * 11, (0.0,) * 12)}, "12 numbers"),
+        ({"key_shares": (1.0,)}, "24 parts"),
+    ):
+        with pytest.raises(Exception, match=told):
+            tiny("mar", **wrong)
 
 
 @pytest.mark.parametrize("kind", KINDS)

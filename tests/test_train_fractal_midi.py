@@ -21,8 +21,8 @@ from intermezzo.train.fractal_midi_data import (
     RollCollate,
     Rolls,
     fill_mask,
-    key_profiles,
     made_up_rolls,
+    measure_keys,
     packed_attributes,
     read_rolls,
 )
@@ -104,13 +104,16 @@ def test_a_transposed_roll_has_the_key_it_sounds_in() -> None:
 
 
 def test_keys_are_known_by_what_sounds_in_them() -> None:
-    profiles = key_profiles(made_up_rolls(80), least_fit=0.0)  # tunes of major scales; some begin elsewhere in them
+    found = measure_keys(made_up_rolls(80), least_fit=0.0)  # tunes of major scales; some begin elsewhere in them
+    profiles = found["key_profiles"]
     assert [len(row) for row in profiles] == [12, 12]
     major = np.array(profiles[0])
     assert major[[0, 4, 7]].min() > 0.2 and major[[1, 6, 10]].max() < -0.5
     shares = np.exp(np.array(profiles)) / 12
     np.testing.assert_allclose(shares.sum(1), 1, atol=0.02)
-    assert key_profiles(made_up_rolls(3), least_fit=2.0) == ()
+    assert measure_keys(made_up_rolls(3), least_fit=2.0) == {}
+    assert len(found["key_shares"]) == 24 and sum(found["key_shares"]) == pytest.approx(1, abs=0.01)
+    assert sum(found["key_shares"][:12]) > 0.5
 
 
 def test_masks_hide_something_and_are_of_every_kind() -> None:

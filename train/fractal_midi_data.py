@@ -126,17 +126,17 @@ def packed_attributes(folder: str | Path, rolls: Rolls) -> tuple[list[str], list
     return [f"attribute_{column}" for column in range(len(sizes))], [max(1, int(size)) for size in sizes]
 
 
-def key_profiles(rolls: Rolls, least_fit: float = 0.8) -> tuple[tuple[float, ...], ...]:
-    """How much more often pitch classes sound in a key than anywhere; see `FractalMidiConfig.key_profiles`.
+def measure_keys(rolls: Rolls, least_fit: float = 0.8) -> dict[str, Any]:
+    """`key_profiles` and `key_shares` of a configuration; see `FractalMidiConfig`.
 
     Args:
         rolls: Of the training split, with their measurements.
         least_fit: Only rolls count whose key is as clear as this (`key_fit`).
 
     Returns:
-        12 natural logarithms for major and 12 for minor, rounded; nothing where a mode lacks clear rolls.
+        Both, rounded; nothing where a mode lacks clear rolls.
     """
-    totals = np.zeros((len(MODES), 12))
+    totals, met = np.zeros((len(MODES), 12)), np.zeros((len(MODES), 12))
     for row in (rolls[index] for index in range(len(rolls))):
         values = row.get("values") or {}
         if values.get("key") not in KEY_NAMES or values.get("mode") not in MODES:
@@ -146,10 +146,12 @@ def key_profiles(rolls: Rolls, least_fit: float = 0.8) -> tuple[tuple[float, ...
             classes = np.bincount(np.arange(len(onsets)) % 12, weights=onsets, minlength=12)
             share = np.roll(classes, -KEY_NAMES.index(values["key"])) / max(classes.sum(), 1)
             totals[MODES.index(values["mode"])] += share
+            met[MODES.index(values["mode"]), KEY_NAMES.index(values["key"])] += 1
     if not totals.sum(1).all():
-        return ()
-    shares = totals / totals.sum(1, keepdims=True)
-    return tuple(tuple(round(float(x), 3) for x in row) for row in np.log(12 * np.maximum(shares, 1e-3)))
+        return {}
+    logarithms = np.log(12 * np.maximum(totals / totals.sum(1, keepdims=True), 1e-3))
+    profiles = tuple(tuple(round(float(x), 3) for x in row) for row in logarithms)
+    return {"key_profiles": profiles, "key_shares": tuple(round(float(x), 4) for x in (met / met.sum()).flatten())}
 
 
 def fill_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

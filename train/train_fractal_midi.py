@@ -113,7 +113,7 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     """Reads the data, builds the model, trains."""
     import torch
 
-    from .fractal_midi_data import RollCollate, key_profiles
+    from .fractal_midi_data import RollCollate, measure_keys
     from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
     from .loop import train
 
@@ -121,7 +121,8 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     rolls, validation, processor, names, sizes = prepare_data(args)
     torch.manual_seed(training.seed)
     model = build_model(args, names, sizes, rolls.size)
-    model.config.key_profiles = model.config.key_profiles or key_profiles(rolls)
+    if not model.config.key_profiles:
+        model.config.update(measure_keys(rolls))
     if args.baseline == "pixel_ar":
         return train_pixel_ar(model, args, training, rolls, validation, processor)
     plain = RollCollate(processor)
