@@ -143,19 +143,34 @@ def located_nats(model: Any, roll: torch.Tensor, mask: torch.Tensor, draws: int,
     return total / draws
 
 
-def hidden_nats(model: Any, roll: torch.Tensor, mask: torch.Tensor, draws: int, seed: int) -> np.ndarray:
+def hidden_nats(
+    model: Any, roll: torch.Tensor, mask: torch.Tensor, draws: int, seed: int, conditions: Any = None
+) -> np.ndarray:
     """What the cells in a mask cost where the others are given; float64 `(B,)`, nats."""
     generator = torch.Generator().manual_seed(seed)
-    out = model(roll.to(model.device), mask=mask.to(model.device), draws=draws, generator=generator)
+    out = model(roll.to(model.device), conditions, mask.to(model.device), draws=draws, generator=generator)
     return out.nll.double().cpu().numpy()
+
+
+def known_keys(processor: Any, codes: np.ndarray, masks: np.ndarray) -> torch.Tensor | None:
+    """Key and mode of the known part of each roll as conditions `(B, C)`, as `paint` keeps them; `None` without."""
+    if processor is None or not {"key", "mode"} <= set(processor.condition_names):
+        return None
+    rows = []
+    for one, mask in zip(codes, masks, strict=True):
+        values = measure_roll(np.where(mask, 0, one).astype(np.uint8), None)
+        rows.append(processor.condition_bins(measured={name: values.get(name) for name in ("key", "mode")}))
+    return torch.tensor(rows)
 
 
 @torch.no_grad()
 def measure_filling(
     model: Any, held_out: HeldOut, hide: str, request: EvaluationRequest, draws: int, settings: dict[str, Any],
-    batch_size: int = 8,
+    batch_size: int = 8, processor: Any = None,
 ) -> dict[str, Estimate]:  # fmt: skip
     """One kind of hiding: what is kept, what the hidden cells cost, and how the seams sound.
+
+    Where something is given, so is the key that it is in (`known_keys`), which follows from it.
 
     `bits_over_unconditional` is what the hidden cells cost with the rest given over what they cost with nothing given;
     `bits_over_wrong_rest` over what they cost with the rest of another roll. `pitch_step_off` and `onset_rate_off`
@@ -167,14 +182,20 @@ def measure_filling(
     painted, pasted = np.empty_like(held_out.codes), np.empty_like(held_out.codes)
     nats: dict[str, list[float]] = {"given": [], "free": [], "wrong": []}
     wrong = torch.where(hidden[:, None], rolls, rolls.roll(1, 0))
+    keys = known_keys(processor, held_out.codes, masks)
+    others = known_keys(processor, np.roll(held_out.codes, 1, 0), masks)
     starts = range(0, len(rolls), batch_size)
     for start in request.track(starts, f"fill {hide}", len(starts)):
         part = slice(start, start + batch_size)
         roll, mask, seed = rolls[part], hidden[part], request.seed + start
-        nats["given"] += hidden_nats(model, roll, mask, draws, seed).tolist()
-        nats["wrong"] += hidden_nats(model, wrong[part], mask, draws, seed).tolist()
+        own, other = (None if rows is None else rows[part] for rows in (keys, others))
+        nats["given"] += hidden_nats(model, roll, mask, draws, seed, own).tolist()
+        nats["wrong"] += hidden_nats(model, wrong[part], mask, draws, seed, other).tolist()
         nats["free"] += located_nats(model, roll, mask, draws, seed).tolist()
-        for target, given in ((painted, {"roll": roll, "mask": mask}), (pasted, {"num_samples": len(roll)})):
+        for target, given in (
+            (painted, {"roll": roll, "mask": mask, "conditions": own}),
+            (pasted, {"num_samples": len(roll)}),
+        ):
             draw = torch.Generator().manual_seed(seed)
             target[part] = codes_of_values(model.generate(**given, generator=draw, **settings)[:, 0].cpu().numpy())
     pasted = np.where(masks, pasted, held_out.codes)

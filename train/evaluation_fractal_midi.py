@@ -245,7 +245,7 @@ def _measure_more(
     for hide in HIDING if options.fill_n else ():
         part = held_out.first(options.fill_n)
         report.sections[f"inpainting, {hide}"] = measure_filling(
-            model, part, hide, request, options.draws, sampling, size
+            model, part, hide, request, options.draws, sampling, size, processor
         )
     wishes: dict[str, Estimate] = {}
     for name in ASKED if options.wish_n else ():
