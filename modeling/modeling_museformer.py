@@ -25,7 +25,7 @@ from .museformer_attention import (
 from .museformer_cache import BarCache, MuseformerOutput
 from .museformer_decoding import write_bars
 from .museformer_layers import MuseformerLayer
-from .museformer_measures import BarMeasures
+from .museformer_measures import BarMeasures, new_table
 from .museformer_summaries import (
     FIRST_GATE,
     BagOfWords,
@@ -71,7 +71,7 @@ class MuseformerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.gate.weight)
             init.constant_(module.gate.bias, FIRST_GATE)
         elif isinstance(module, BarMeasures):
-            init.copy_(module.table, module.reset())
+            init.copy_(module.table, new_table())
         elif isinstance(module, SummaryBottleneck):
             init.normal_(module.mean.weight, mean=0.0, std=module.mean.in_features**-0.5)
             init.zeros_(module.centre)
@@ -339,7 +339,8 @@ class MuseformerForCausalLM(MuseformerPreTrainedModel, GenerationMixin):
         if labels is None or not self.training:
             out.logits = self.lm_head(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
         if labels is not None:
-            counts = (following := F.pad(labels[:, 1:], (0, 1), value=-100)) != -100
+            following = F.pad(labels[:, 1:], (0, 1), value=-100)
+            counts = following != -100
             told = self.lm_head(hidden[counts]) if out.logits is None else out.logits[counts]  # (M, V)
             out.token_loss = out.loss = F.cross_entropy(told.float(), following[counts])
             if self.training and out.summary_nats is not None:

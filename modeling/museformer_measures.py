@@ -43,7 +43,7 @@ _COUNTED = ("Tempo", "TimeSig", "Position", "Pitch", "PitchDrum", "Velocity", "D
 _VALUES = {"Tempo": 1, "TimeSig": 1, "Pitch": 2, "Velocity": 2, "Duration": 2}  # powers that are summed
 
 
-def word_table() -> np.ndarray:
+def new_table() -> torch.Tensor:
     """What each word adds to the sums of its bar, float32 `(V, K)`; see `measures_of`."""
     value = np.zeros(VOCAB_SIZE)
     place = PLACE_OF.astype(np.float64)
@@ -62,7 +62,7 @@ def word_table() -> np.ndarray:
     for kind, powers in _VALUES.items():
         columns += [value**power * marks[kind] for power in range(1, powers + 1)]
     columns += [marks["Pitch"] * np.equal(PLACE_OF % 12, number) for number in range(12)]
-    return np.stack(columns, axis=1).astype(np.float32)
+    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
 def measures_of(sums: torch.Tensor) -> torch.Tensor:
@@ -94,11 +94,7 @@ class BarMeasures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", torch.from_numpy(word_table()), persistent=False)
-
-    def reset(self) -> torch.Tensor:
-        """The table anew, for models that were made on the meta device."""
-        return torch.from_numpy(word_table())
+        self.register_buffer("table", new_table(), persistent=False)
 
     def forward(self, ids: torch.Tensor, bar: torch.Tensor, num_bars: int) -> torch.Tensor:
         """Measures float32 `(B, N, M)`.
@@ -114,4 +110,4 @@ class BarMeasures(nn.Module):
         return measures_of(sums)
 
 
-__all__ = ["MEASURES", "NUM_MEASURES", "BarMeasures", "measures_of", "word_table"]
+__all__ = ["MEASURES", "NUM_MEASURES", "BarMeasures", "measures_of", "new_table"]
