@@ -49,12 +49,12 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Writing):
     """How much of what is measured.
 
     Attributes:
         bars, max_tokens: Of a row whose perplexity is measured.
-        num_bars, batch_size, parallel, temperature, top_p, max_bar_tokens: See `Writing`.
+        num_bars, batch_size and so on: See `Writing`.
         noise: Noise in the summaries of planned songs.
         samples: Songs of one plan, for diversity.
         early, late: Words before the places where writing is timed.
@@ -66,12 +66,6 @@ class Options:
 
     bars: int = 32
     max_tokens: int = 2048
-    num_bars: int = 16
-    batch_size: int = 16
-    parallel: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_bar_tokens: int = 256
     noise: tuple[float, ...] = (0.25, 0.5, 1.0)
     samples: int = 4
     early: int = 512
@@ -80,10 +74,6 @@ class Options:
     train_tokens: int = 4096
     probe_chunks: int = 200
     quick: bool = False
-
-    def writing(self) -> Writing:
-        """How songs are written."""
-        return Writing.taken_from(self)
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------

@@ -45,10 +45,9 @@ class Writing:
         if self.num_bars < 1 or self.batch_size < 1:
             raise InputError(None, f"bars {self.num_bars} and batch_size {self.batch_size} must be 1 or more")
 
-    @classmethod
-    def taken_from(cls, options: Any) -> Writing:
-        """The fields of an evaluator's options that say how songs are written."""
-        return cls(**{own.name: getattr(options, own.name) for own in fields(cls)})
+    def writing(self) -> Writing:
+        """This alone, without what the options of an evaluator add."""
+        return Writing(**{own.name: getattr(self, own.name) for own in fields(Writing)})
 
     def options(self) -> dict[str, Any]:
         """Arguments of `MuseformerForCausalLM.write`."""

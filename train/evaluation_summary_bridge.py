@@ -80,12 +80,12 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Writing):
     """How much of what is measured.
 
     Attributes:
         guidance, steps: Of the bridge; its configuration's own when `None`.
-        num_bars, batch_size, parallel, temperature, top_p, max_bar_tokens: See `Writing`.
+        num_bars, batch_size and so on: See `Writing`.
         each: Texts of each image and language.
         samples: Songs of one caption, for diversity.
         rounds: Songs that are timed.
@@ -94,20 +94,10 @@ class Options:
 
     guidance: float | None = None
     steps: int | None = None
-    num_bars: int = 16
-    batch_size: int = 16
-    parallel: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_bar_tokens: int = 256
     each: int = 2
     samples: int = 6
     rounds: int = 5
     quick: bool = False
-
-    def writing(self) -> Writing:
-        """How songs are written."""
-        return Writing.taken_from(self)
 
 
 @dataclass
