@@ -106,6 +106,21 @@ def build_label_space(scores: Iterable[Score], max_fret: int = 24) -> dict[str, 
     return space
 
 
+#: Where `SparseLabels` holds a class (array, column, head, places before the first class), and where flags as bits.
+_CLASS_COLUMNS = (
+    ("notes", 2, "frets", 1),
+    ("beats", 3, "durations", 0),
+    ("beats", 5, "tuplets", 1),
+    ("beats", 6, "graces", 1),
+)
+_FLAG_COLUMNS = (
+    ("notes", 4, "note_effects"),
+    ("beats", 7, "beat_effects"),
+    ("bars", 2, "bar_starts"),
+    ("bars", 3, "bar_ends"),
+)
+
+
 @dataclass
 class SparseLabels:
     """Truth of one picture, in pixels of the picture that the network sees.
@@ -170,6 +185,28 @@ def encode_system(
             notes.append((note.string - 1, x, head, voice, _bits(note_flags(note), index["note_effects"])))
     shape = lambda rows, width: np.asarray(rows, dtype=np.float64).reshape(-1, width)  # noqa: E731
     return SparseLabels(shape(notes, 5), shape(beats, 8), shape(bars, 5))
+
+
+def relabel(arrays: dict[str, np.ndarray], source: dict[str, list[str]], target: dict[str, list[str]]) -> None:
+    """Rewrites, in place, truth whose classes stand in another order.
+
+    Args:
+        arrays: `notes`, `beats` and `bars` of `SparseLabels`.
+        source: Class names by head as they were when the truth was written.
+        target: As they shall be; may have more names.
+
+    Raises:
+        KeyError: A class that the truth may use is not in `target`.
+    """
+    for array, column, head, spare in _CLASS_COLUMNS:
+        places = {"-": 0} | {key: i for i, key in enumerate(target[head])}  # "-" stands for no class at all
+        moved = np.array([0] * spare + [places[key] + spare for key in source[head]])
+        arrays[array][:, column] = moved[arrays[array][:, column].astype(np.int64)]
+    for array, column, head in _FLAG_COLUMNS:
+        places = {"-": 0} | {key: i for i, key in enumerate(target[head])}
+        bits = arrays[array][:, column].astype(np.int64)
+        moves = [((bits >> i) & 1) << places[key] for i, key in enumerate(source[head])]
+        arrays[array][:, column] = np.sum(moves, axis=0)
 
 
 def _slot(x: float, slots: int) -> int:

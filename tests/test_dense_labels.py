@@ -149,3 +149,20 @@ def test_pictures_of_a_batch_do_not_mix(space: dict[str, list[str]]) -> None:
         alone = dl.expand([labels], [size], slots, space)
         for name in both:
             np.testing.assert_array_equal(both[name][i], alone[name][0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truth_in_another_order_of_classes_is_the_truth_in_this_one(space: dict[str, list[str]], seed: int) -> None:
+    score = read_alphatex(TEXT)
+    beat_x, bar_x, _ = place_system(score)
+    order = np.random.default_rng(seed)
+    wide = {name: [*classes, *(f"more {i}" for i in range(3))] for name, classes in space.items()}
+    target = {name: list(order.permutation(classes)) for name, classes in wide.items()}
+    labels = dl.encode_system(score, beat_x, bar_x, space)
+    arrays = {name: getattr(labels, name).copy() for name in ("notes", "beats", "bars")}
+    dl.relabel(arrays, space, target)
+    expected = dl.encode_system(score, beat_x, bar_x, target)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, getattr(expected, name))
+    with pytest.raises(KeyError, match="rc 2"):
+        dl.relabel(vars(labels), space, {**space, "bar_ends": ["rc 3"]})

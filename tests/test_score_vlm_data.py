@@ -9,6 +9,7 @@ import pytest
 
 from intermezzo.processing.alphatex_grammar import read_alphatex
 from intermezzo.processing.dense_labels import SparseLabels, build_label_space
+from intermezzo.processing.errors import InputError
 from intermezzo.train import score_vlm_data
 from intermezzo.train.score_vlm_data import (
     DenseCollate,
@@ -82,6 +83,28 @@ def test_packed_systems_come_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(item["canvas"], found[0])
         assert item["labels"].beats.shape == (4, 8) and item["strings"] == 6
     assert rows[-1].name in (tmp_path / "failures.txt").read_text(encoding="utf-8")
+
+
+def test_folders_are_told_in_one_order_of_classes(tmp_path: Path) -> None:
+    text = "\\staff {tabs}\n\\ts (3 4) 3.3{h}.4 3.3.4{tu (3 2)} r.4 |\n"
+    space = build_label_space([read_alphatex(TEXT), read_alphatex(text)])
+    turned = {name: classes[::-1] for name, classes in space.items()}
+    row = system("system_thin")
+    row.text, row.beat_x = text, {(0, 0, k): x for (_, _, k), x in row.beat_x.items() if k < 3}
+    for name, names in (("a", space), ("b", turned)):
+        writer = PackWriter(tmp_path / name, names, locate=True)
+        assert writer.add(row)
+        writer.close()
+    both = PackedSystems([tmp_path / "a", tmp_path / "b"])
+    assert both.space == space
+    asked = PackedSystems([tmp_path / "a", tmp_path / "b"], turned)
+    assert asked.space == turned
+    for systems in (both, asked):
+        for name in ("notes", "beats", "bars"):
+            np.testing.assert_array_equal(*(getattr(systems[i]["labels"], name) for i in (0, 1)))
+    assert not np.array_equal(both[0]["labels"].notes, asked[0]["labels"].notes)
+    with pytest.raises(InputError, match="pack it again"):
+        PackedSystems([tmp_path / "a"], {**space, "tuplets": ["5:4"]})
 
 
 def test_ink_moves_as_vary_says_and_stays_in_the_picture() -> None:

@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..processing.alphatex_grammar import read_alphatex
-from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand
+from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expand, relabel
 from ..processing.errors import InputError
 from ..processing.multimodal_utils import count_image_tokens
 from ..processing.page_systems import draw_region, read_page
@@ -138,22 +138,27 @@ class PackedSystems(Dataset):
     """Reads packed folders; item `i` is a dict with `canvas`, `labels`, `text`, `strings`, `score`.
 
     Args:
-        directories: One or more folders of `PackWriter`, or folders of such parts, with equal class names.
+        directories: One or more folders of `PackWriter`, or folders of such parts, with the same class names.
+        space: Class names by head in the order of the model that learns from them; those of the first folder if
+            `None`. Truth packed in another order is told in this one.
     """
 
-    def __init__(self, directories: Sequence[Path | str]) -> None:
+    def __init__(self, directories: Sequence[Path | str], space: dict[str, list[str]] | None = None) -> None:
         self.rows: list[tuple[Path, dict[str, Any], int]] = []
         self.arrays: dict[Path, dict[str, np.ndarray]] = {}
-        self.space: dict[str, list[str]] = {}
+        self.space: dict[str, list[str]] = space or {}
         for directory in pack_folders(directories):
             if not (directory / "index.json").is_file():
                 raise InputError(directory, "no packed systems here; make them with `train score_vlm --stage pack`")
             index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
-            if self.space and index["space"] != self.space:
-                raise InputError(directory, "its class names differ from those of the folders before it")
-            self.space = index["space"]
+            self.space = self.space or index["space"]
             with np.load(directory / "labels.npz") as arrays:
                 self.arrays[directory] = dict(arrays)
+            if index["space"] != self.space:
+                try:
+                    relabel(self.arrays[directory], index["space"], self.space)
+                except KeyError as problem:
+                    raise InputError(directory, f"class {problem} is not among the model's; pack it again") from problem
             self.rows += [(directory, row, i) for i, row in enumerate(index["rows"])]
         self._maps: dict[Path, np.memmap] = {}
 

@@ -123,12 +123,10 @@ def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     from .score_vlm_data import Buckets, DenseCollate, PackedSystems
     from .score_vlm_evaluation import evaluate_tower
 
-    systems = PackedSystems(args.packed)
-    if args.tower:
-        model = ScoreTowerModel.from_pretrained(args.tower)
-    else:
-        model = ScoreTowerModel(ScoreTowerConfig(labels=systems.space))
-    validation = PackedSystems(args.packed_validation) if args.packed_validation else None
+    model = ScoreTowerModel.from_pretrained(args.tower) if args.tower else None
+    systems = PackedSystems(args.packed, model.config.labels if model else None)
+    model = model or ScoreTowerModel(ScoreTowerConfig(labels=systems.space))
+    validation = PackedSystems(args.packed_validation, systems.space) if args.packed_validation else None
     evaluate = None
     if validation is not None:
         evaluate = lambda m: evaluate_tower(m, validation, args.validation_systems)  # noqa: E731
@@ -295,8 +293,8 @@ def run_reader(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
         else:
             model.language_model.requires_grad_(True)
         model.vision_tower.requires_grad_(args.train_tower)
-    systems = PackedSystems(args.packed)
-    validation = PackedSystems(args.packed_validation) if args.packed_validation else None
+    systems = PackedSystems(args.packed, model.vision_tower.config.labels if model.dense else None)
+    validation = PackedSystems(args.packed_validation, systems.space) if args.packed_validation else None
     collate = ReaderCollate(systems.space, processor, augment=True, dense=args.train_tower and model.dense)
     evaluate = None
     if validation is not None:
