@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .museformer_guidance import guide_of
+
 #: Makes a grammar for so many texts: `grammar(batch_size, num_bars, max_bar_tokens=..., device=...)` with `constrain`
 #: (of logits), `advance` (by words) and `select` (of rows), such as `BarMidiProcessor.grammar`.
 Grammar = Callable[..., Any]
@@ -26,9 +28,9 @@ class _Chooser:
         self.temperature, self.top_k, self.top_p, self.generator = temperature, top_k, top_p, generator
         self.banned = None if banned is None else torch.as_tensor(banned, dtype=torch.long)
 
-    def prepare(self, logits: torch.Tensor, grammar: Any) -> torch.Tensor:
-        """Logits `(B, V)` without what may not come."""
-        logits = logits.float()
+    def prepare(self, logits: torch.Tensor, grammar: Any, guide: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits `(B, V)` with what a plan adds to them, and without what may not come."""
+        logits = logits.float() if guide is None else logits.float() + guide
         if self.banned is not None:
             logits = logits.index_fill(1, self.banned.to(logits.device), -1e9)
         return logits if grammar is None else grammar.constrain(logits)
@@ -77,6 +79,7 @@ def write_bars(
     banned: Sequence[int] | torch.Tensor | None = None,
     parallel: bool = False,
     passes: int = 2,
+    guidance: float = 1.0,
     max_bar_tokens: int = 256,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
@@ -96,6 +99,8 @@ def write_bars(
         parallel: Write all bars at once, each after its own summary and those of the bars before it. Wants a plan for
             every bar.
         passes: With `parallel`: 2 write each bar anew after the first pass's words of the bars it sees; and so on.
+        guidance: How far the piece is held to the tempo, the metre and the pitch classes of the plan as a whole, where
+            the plan is measured (see `museformer_guidance`); 0 leaves it to the layers.
         max_bar_tokens: Words after which a bar must end.
         generator: Of random numbers; by default torch's.
 
@@ -110,23 +115,36 @@ def write_bars(
     header = list(header) or [model.config.bar_token_id]
     if header[0] != model.config.bar_token_id:
         raise ValueError(f"a header begins with word {model.config.bar_token_id}, not {header[0]}")
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"guidance {guidance} must be 0 or more")
     options: dict[str, Any] = {"max_bar_tokens": max_bar_tokens, "device": model.device}
+    guide = None
+    if guidance and summary_tokens is not None and model.config.measure_bars:
+        guide = guide_of(summary_tokens[:, :num_bars], guidance).to(model.device)
+        guide = guide.repeat_interleave(count // len(guide), 0)  # (S, V)
     if not parallel:
         make = None if grammar is None else grammar(count, num_bars, **options)
         within = (
             nullcontext() if summary_tokens is None else model.inject_summary_tokens(summary_tokens.to(model.device))
         )
         with within:
-            return _one_by_one(model, num_bars, count, header, make, chooser, max_bar_tokens)
+            return _one_by_one(model, num_bars, count, header, make, chooser, guide, max_bar_tokens)
     if summary_tokens is None or summary_tokens.shape[1] < num_bars:
         has = 0 if summary_tokens is None else summary_tokens.shape[1]
         raise ValueError(f"all bars at once need a plan for each of {num_bars} bars; summary_tokens have {has}")
     plan = summary_tokens[:, :num_bars].to(model.device, model.dtype).repeat_interleave(count // len(summary_tokens), 0)
-    return _all_at_once(model, plan, header, grammar, chooser, passes, options)
+    return _all_at_once(model, plan, header, grammar, chooser, guide, passes, options)
 
 
 def _one_by_one(
-    model: Any, num_bars: int, count: int, header: list[int], grammar: Any, chooser: _Chooser, most: int
+    model: Any,
+    num_bars: int,
+    count: int,
+    header: list[int],
+    grammar: Any,
+    chooser: _Chooser,
+    guide: torch.Tensor | None,
+    most: int,
 ) -> torch.Tensor:
     """Word after word; rows that are done get padding."""
     config = model.config
@@ -139,7 +157,7 @@ def _one_by_one(
         if grammar is not None:
             grammar.advance(words)
         logits = model.lm_head(model.model.step(words, cache)[:, 0])
-        words = chooser.choose(chooser.prepare(logits, grammar))
+        words = chooser.choose(chooser.prepare(logits, grammar, guide))
         if len(forced) > 1:  # the wished part of the header, in every bar
             place = cache.offset + 1
             words = torch.where(place < len(forced), forced[place.clamp(max=len(forced) - 1)], words)
@@ -161,6 +179,7 @@ def _all_at_once(
     header: list[int],
     grammar: Grammar | None,
     chooser: _Chooser,
+    guide: torch.Tensor | None,
     passes: int,
     options: dict[str, Any],
 ) -> torch.Tensor:
@@ -178,14 +197,22 @@ def _all_at_once(
             read = model.model(text, mask, plan=True, summary_tokens=plan, use_cache=True).past_key_values
             cache.look_back(read.store, read.store_bar, rows)
         make = None if grammar is None else grammar(count * num_bars, None, **options)
-        bars = _bars_of_rows(model, cache, make, header, chooser, count, options["max_bar_tokens"])
+        told = None if guide is None else guide[rows]
+        bars = _bars_of_rows(model, cache, make, header, chooser, told, count, options["max_bar_tokens"])
         text = _join(model, bars, count)
     assert text is not None
     return text
 
 
 def _bars_of_rows(
-    model: Any, cache: Any, grammar: Any, header: list[int], chooser: _Chooser, count: int, most: int
+    model: Any,
+    cache: Any,
+    grammar: Any,
+    header: list[int],
+    chooser: _Chooser,
+    guide: torch.Tensor | None,
+    count: int,
+    most: int,
 ) -> list[list[int]]:
     """One bar for each row, without the word that ends it; rows that are done are dropped now and then."""
     config, total = model.config, len(cache.bar)
@@ -196,7 +223,7 @@ def _bars_of_rows(
     for place in range(1, most + 1 + (_OVER if grammar is not None else 0)):
         if grammar is not None:
             grammar.advance(words)
-        logits = chooser.prepare(model.lm_head(model.model.step(words, cache)[:, 0]), grammar)
+        logits = chooser.prepare(model.lm_head(model.model.step(words, cache)[:, 0]), grammar, guide)
         if place < 3:  # metre and tempo: one for all bars of a piece, by the mean of what its bars say
             joint = logits.log_softmax(-1).clamp(min=-1e4).view(count, -1, logits.shape[-1]).mean(1)  # (S, V)
             words = chooser.choose(joint).repeat_interleave(total // count)
@@ -218,6 +245,7 @@ def _bars_of_rows(
             index = torch.tensor(left, device=words.device)
             cache.reorder_cache(index)
             words, rows, open_rows = words[index], [rows[at] for at in left], [True] * len(left)
+            guide = None if guide is None else guide[index]
             if grammar is not None:
                 grammar.select(index)
     return bars

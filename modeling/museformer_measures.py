@@ -43,8 +43,8 @@ _COUNTED = ("Tempo", "TimeSig", "Position", "Pitch", "PitchDrum", "Velocity", "D
 _VALUES = {"Tempo": 1, "TimeSig": 1, "Pitch": 2, "Velocity": 2, "Duration": 2}  # powers that are summed
 
 
-def new_table() -> torch.Tensor:
-    """What each word adds to the sums of its bar, float32 `(V, K)`; see `measures_of`."""
+def word_values() -> np.ndarray:
+    """What each word says of its kind, float64 `(V,)`: octaves (tempo, metre, pitch, duration) or loudness; else 0."""
     value = np.zeros(VOCAB_SIZE)
     place = PLACE_OF.astype(np.float64)
     for first, kind in ((TEMPO, "Tempo"), (PITCH, "Pitch"), (VELOCITY, "Velocity"), (DURATION, "Duration")):
@@ -57,6 +57,12 @@ def new_table() -> torch.Tensor:
         }[kind]
     signatures = slice(TIME_SIGNATURE, TIME_SIGNATURE + SECTIONS["TimeSig"].size)
     value[signatures] = np.log2(SIGNATURE_TICKS / (4 * TICKS_PER_QUARTER))
+    return value
+
+
+def new_table() -> torch.Tensor:
+    """What each word adds to the sums of its bar, float32 `(V, K)`; see `measures_of`."""
+    value = word_values()
     marks = {kind: (np.full(VOCAB_SIZE, KINDS.index(kind)) == KIND_OF).astype(np.float64) for kind in _COUNTED}
     columns = list(marks.values())
     for kind, powers in _VALUES.items():
@@ -110,4 +116,4 @@ class BarMeasures(nn.Module):
         return measures_of(sums)
 
 
-__all__ = ["MEASURES", "NUM_MEASURES", "BarMeasures", "measures_of", "new_table"]
+__all__ = ["MEASURES", "NUM_MEASURES", "BarMeasures", "measures_of", "new_table", "word_values"]
