@@ -139,6 +139,17 @@ def museformer_full(**changes: Any) -> MuseformerConfig:
     return MuseformerConfig(**{**settings, **changes})
 
 
-PRESETS = {"tiny": museformer_tiny, "small": museformer_small, "base": museformer_base, "full": museformer_full}
+def museformer_small_full(**changes: Any) -> MuseformerConfig:
+    """Full attention at the size of `museformer_small`."""
+    return museformer_small(**{"full_attention": True, "num_hidden_layers": 8, **changes})
+
+
+PRESETS = {
+    "tiny": museformer_tiny,
+    "small": museformer_small,
+    "base": museformer_base,
+    "full": museformer_full,
+    "small_full": museformer_small_full,
+}
 
 __all__ = ["NUM_MEASURES", "MuseformerConfig"]

@@ -20,7 +20,7 @@ from typing import Any
 from ..processing.errors import InputError
 from .arguments import TrainingArguments, option, parse_arguments
 
-PRESETS = ("base", "small", "tiny", "full")
+PRESETS = ("base", "small", "tiny", "full", "small_full")
 
 
 @dataclass
@@ -28,7 +28,9 @@ class MuseformerArguments:
     """What only Museformer's training needs."""
 
     data: str = option("", "folder made by build_midi --tokens")
-    preset: str = option("base", "size of a new model; full: full attention, to compare with", choices=PRESETS)
+    preset: str = option(
+        "base", "size of a new model; full, small_full: full attention, to compare with", choices=PRESETS
+    )
     model: str = option("", "model folder to go on from")
     fine_bars: list[int] = option([], "how far back bars are seen word by word; 1 2 4 8 12 16 24 32 without")  # noqa: RUF009
     summary_size: int = option(32, "numbers in a new model's summaries")
