@@ -99,6 +99,7 @@ def test_numbers_of_the_words_are_those_of_the_language() -> None:
             for name, preset in PRESETS.items()
         }
     assert 6e6 < sizes["base"] < 8.5e6 and abs(sizes["full"] / sizes["base"] - 1) < 0.06, sizes
+    assert abs(sizes["small_full"] / sizes["small"] - 1) < 0.06, sizes
     assert sizes["tiny"] < 0.5e6 < sizes["small"] < 4e6, sizes
 
 
