@@ -174,6 +174,27 @@ def test_a_model_that_keeps_the_known_and_one_that_does_not(painter: Any) -> Non
     )
 
 
+def test_hidden_bars_cost_the_same_with_and_without_the_rest_where_nothing_tells_of_anything() -> None:
+    config = FractalMidiConfig(
+        level_sizes=((128, STEPS), (16, 16), (4, 4), (1, 1)), hidden_sizes=(16, 16, 16), num_hidden_layers=(1, 1, 1),
+        num_attention_heads=(2, 2, 2), context_margins=((4, 4), (4, 4)), generator_types=("ar", "ar", "ar", "ar"),
+        attribute_names=(), attribute_sizes=(),
+    )  # fmt: skip
+    model = FractalMidiModel(config).eval()
+    with torch.no_grad():
+        for level in model.levels:
+            for tensor in level.head.parameters():
+                tensor.zero_()
+
+    def paint(num_samples: int = 0, roll: Any = None, **settings: Any) -> torch.Tensor:
+        return torch.full((num_samples, 1, 128, STEPS), -1.0) if roll is None else roll
+
+    model.generate = paint
+    found = measure_filling(model, held_out(), "four bars", request(), 1, {})
+    for over in ("unconditional", "any_order", "wrong_rest"):
+        assert found[f"bits_over_{over}"].value == pytest.approx(1, rel=1e-5), over
+
+
 def test_wishes_that_are_granted_hit_and_shuffled_ones_do_not(painter: Any) -> None:
     processor = FractalMidiProcessor(window_steps=STEPS, attribute_names=["density", "tempo"])
     found = measure_attribute(Filler(painter[0]), processor, "density", 60, request(), {})

@@ -122,7 +122,7 @@ HIDING: dict[str, Masks] = {"four bars": bars_hidden, "rectangles": rectangle_hi
 
 
 def located_nats(model: Any, roll: torch.Tensor, mask: torch.Tensor, draws: int, seed: int) -> np.ndarray:
-    """What the cells in a mask cost where nothing is given: the likelihood of whole rolls, by place.
+    """What the cells in a mask cost in any order of whole rolls: on average half of the rest is given.
 
     A decision about a patch counts by the part of it that lies in the mask. Float64 `(B,)`, nats.
     """
@@ -172,26 +172,31 @@ def measure_filling(
 
     Where something is given, so is the key that it is in (`known_keys`), which follows from it.
 
-    `bits_over_unconditional` is what the hidden cells cost with the rest given over what they cost with nothing given;
-    `bits_over_wrong_rest` over what they cost with the rest of another roll. `pitch_step_off` and `onset_rate_off`
+    `bits_over_unconditional` is what the hidden cells cost with the rest given over what they cost with nothing given:
+    what whole rolls cost, less what the rest costs with the hidden cells given, p(hidden) = p(all) / p(rest | hidden).
+    `bits_over_wrong_rest` is the same over what they cost with the rest of another roll, `bits_over_any_order` over
+    their part of whole rolls, for which half of the rest is given on average. `pitch_step_off` and `onset_rate_off`
     compare painted seams with the same places in the real rolls, and `..._pasted` are the same figures where the known
     part is pasted over an unconditional sample, which is no inpainting.
     """
     masks = HIDING[hide](held_out, np.random.default_rng(request.seed))
     rolls, hidden = held_out.rolls(), torch.from_numpy(masks)
     painted, pasted = np.empty_like(held_out.codes), np.empty_like(held_out.codes)
-    nats: dict[str, list[float]] = {"given": [], "free": [], "wrong": []}
+    nats: dict[str, list[float]] = {"given": [], "alone": [], "wrong": [], "any": []}
     wrong = torch.where(hidden[:, None], rolls, rolls.roll(1, 0))
     keys = known_keys(processor, held_out.codes, masks)
     others = known_keys(processor, np.roll(held_out.codes, 1, 0), masks)
+    inner = known_keys(processor, held_out.codes, ~masks)
     starts = range(0, len(rolls), batch_size)
     for start in request.track(starts, f"fill {hide}", len(starts)):
         part = slice(start, start + batch_size)
         roll, mask, seed = rolls[part], hidden[part], request.seed + start
-        own, other = (None if rows is None else rows[part] for rows in (keys, others))
+        own, other, within = (None if rows is None else rows[part] for rows in (keys, others, inner))
         nats["given"] += hidden_nats(model, roll, mask, draws, seed, own).tolist()
         nats["wrong"] += hidden_nats(model, wrong[part], mask, draws, seed, other).tolist()
-        nats["free"] += located_nats(model, roll, mask, draws, seed).tolist()
+        nats["any"] += located_nats(model, roll, mask, draws, seed).tolist()
+        whole = hidden_nats(model, roll, torch.ones_like(mask), draws, seed)
+        nats["alone"] += (whole - hidden_nats(model, roll, ~mask, draws, seed, within)).tolist()
         for target, given in (
             (painted, {"roll": roll, "mask": mask, "conditions": own}),
             (pasted, {"num_samples": len(roll)}),
@@ -209,8 +214,9 @@ def measure_filling(
         "bits_per_hidden_sounding_cell": ratio(
             [n / math.log(2) for n in nats["given"]], sounding.tolist(), pieces, seed=seed, unit="cells"
         ),
-        "bits_over_unconditional": ratio(nats["given"], nats["free"], pieces, seed=seed, unit="nats"),
+        "bits_over_unconditional": ratio(nats["given"], nats["alone"], pieces, seed=seed, unit="nats"),
         "bits_over_wrong_rest": ratio(nats["given"], nats["wrong"], pieces, seed=seed, unit="nats"),
+        "bits_over_any_order": ratio(nats["given"], nats["any"], pieces, seed=seed, unit="nats"),
     }
     if hide == "four bars":
         figures |= seam_figures(painted, held_out, masks, seed)
