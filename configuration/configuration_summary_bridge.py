@@ -30,6 +30,8 @@ class SummaryBridgeConfig(PreTrainedConfig):
         end_noise: Noise at the text end.
         source: Where the way begins: `text`, the place that a line through the data gives a text, or `none`, the middle
             of all summaries.
+        place_size: Width of the small network that says of a text's place what a line can not (`modeling.text_place`);
+            0: the line alone.
         single_step: Learn at the text end only and answer in one step: plain regression, without any noise.
         condition_dropout: Part of the training rows that hide their text, for guidance.
         spacing: How much finer the sampler's steps are near the music; 1: even.
@@ -55,6 +57,7 @@ class SummaryBridgeConfig(PreTrainedConfig):
     bridge_noise: float | int = 1.0
     end_noise: float | int = 1.0
     source: str = "text"
+    place_size: int = 256
     single_step: bool = False
     condition_dropout: float | int = 0.1
     spacing: float | int = 1.5
@@ -79,6 +82,8 @@ class SummaryBridgeConfig(PreTrainedConfig):
         check_bridge(self.prediction_type, self.schedule, self.bridge_noise, self.end_noise, self.spacing)
         if self.source not in SOURCES:
             raise ValueError(f"source is {self.source!r}; use one of {', '.join(SOURCES)}")
+        if self.place_size < 0:
+            raise ValueError(f"place_size is {self.place_size}; it must be 0 or more")
         if self.single_step and (self.prediction_type != "x0" or self.bridge_noise or self.end_noise):
             raise ValueError(
                 f"single_step is plain regression: prediction_type 'x0' and no noise, got {self.prediction_type!r}, "
@@ -98,6 +103,7 @@ class SummaryBridgeConfig(PreTrainedConfig):
 def bridge_tiny(**changes: Any) -> SummaryBridgeConfig:
     """For tries: seconds on one core."""
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    sizes["place_size"] = 64
     return SummaryBridgeConfig(**{**sizes, **changes})
 
 
@@ -114,7 +120,13 @@ def bridge_pinned(**changes: Any) -> SummaryBridgeConfig:
 def noise_flow(**changes: Any) -> SummaryBridgeConfig:
     """To compare with: flow matching from noise, the text as condition only (arXiv 2210.02747)."""
     settings: dict[str, Any] = dict(
-        prediction_type="flow", schedule="linear", bridge_noise=0.0, end_noise=1.0, source="none", spacing=1.0
+        prediction_type="flow",
+        schedule="linear",
+        bridge_noise=0.0,
+        end_noise=1.0,
+        source="none",
+        spacing=1.0,
+        place_size=0,
     )
     return SummaryBridgeConfig(**{**settings, **changes})
 

@@ -18,6 +18,7 @@ from .bridge_layers import TIME_WAVES, BridgeLayer, Known, TextTriple, time_wave
 from .bridge_statistics import NUM_PLACES, BridgeStatistics, bar_places
 from .layers import rotary_angles
 from .scheduling_bridge import BridgeScheduler
+from .text_place import TextPlace
 
 #: Earliest time that is learnt: before it, nearly nothing is left to say.
 FIRST_TIME = 1e-3
@@ -47,7 +48,7 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
     base_model_prefix = "summary_bridge"
     main_input_name = "summary_tokens"
     _supports_sdpa = True
-    _no_split_modules = ["BridgeLayer"]
+    _no_split_modules = ["BridgeLayer", "TextPlace"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -64,6 +65,8 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
         elif isinstance(module, BridgeStatistics):
             for name, value in module.defaults().items():
                 init.copy_(getattr(module, name), value)
+        elif isinstance(module, TextPlace):
+            init.zeros_(module.out.weight)  # a new one says nothing
         elif isinstance(module, SummaryBridgeModel):
             init.normal_(module.first_word, mean=0.0, std=std)
 
@@ -73,13 +76,13 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
 
     ```
     text ─ encoder (frozen, outside) ─▶ sequence, pooled, mask
-               │ pooled: a line, fitted to the data ─▶ z_text, the place among the summaries where the way begins
+               │ a line and a small network, fitted to the data ─▶ z_text, the place where the way begins
                └──────────── words, pooled ───────────────┐
     z_t (B, N, Z), bar places, time ─▶ transformer over bars ─▶ prediction ─▶ z_music ─▶ summaries for Museformer
     ```
 
     A departure from bridges whose text end is learnt: a place that learns beside the network can buy a small loss by
-    running far away, so it is fitted once, in closed form (`fit_statistics`), and stays.
+    running far away, so it is fitted once, before (`fit_statistics`, `fit_place`), and stays.
     """
 
     def __init__(self, config: SummaryBridgeConfig) -> None:
@@ -89,6 +92,8 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             config.prediction_type, config.schedule, config.bridge_noise, config.end_noise, config.spacing
         )
         self.statistics = BridgeStatistics(config.summary_size, config.text_size)
+        has_place = config.place_size and config.source == "text"
+        self.place = TextPlace(config.text_size, config.summary_size, config.place_size) if has_place else None
         self.from_sample = nn.Linear(2 * config.summary_size, width)
         self.from_place = nn.Linear(NUM_PLACES, width)
         self.from_word = nn.Linear(config.text_size, width)
@@ -111,6 +116,44 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         if self.config.source == "none":
             self.statistics.line.zero_()
         return count
+
+    def fit_place(self, batches: Any, learning_rate: float = 2e-3, dropout: float = 0.2) -> float:
+        """Fits what the line does not say of texts' places, once, after `fit_statistics`.
+
+        Args:
+            batches: A sequence of such batches as `fit_statistics` takes.
+            learning_rate: Peak; it rises for a tenth of the batches and falls to 0.
+            dropout: Part of the text's numbers that are dropped.
+
+        Returns:
+            The part of the variance of the pieces' means that places explain, over the last tenth of the batches; 0
+            where there is no such network.
+        """
+        if self.place is None:
+            return 0.0
+        self.place.requires_grad_(True)
+        optimizer = torch.optim.AdamW(self.place.parameters(), learning_rate, weight_decay=0.05)
+        total = max(len(batches), 1)
+        late = [0.0, 0.0]
+        for number, batch in enumerate(batches):
+            rate = min((number + 1) / (0.1 * total), 1) * 0.5 * (1 + math.cos(math.pi * number / total))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * rate
+            text = self.text_triple(batch["text_embed"], batch["text_pooled"], batch["text_mask"])
+            bars = batch["bar_mask"] > 0.5
+            line = self.statistics.source(text.pooled, bars)
+            rest = self.statistics.whiten(batch["summary_tokens"]) - line
+            counts = bars.sum(1, keepdim=True).clamp(min=1)
+            wanted = (rest * bars[..., None]).sum(1) / counts  # (B, Z)
+            loss = ((self._beside_line(text, dropout) - wanted) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if number >= 0.9 * total:
+                middle = ((wanted + line.mean(1)) ** 2).mean()
+                late = [late[0] + loss.item(), late[1] + middle.item()]
+        self.place.requires_grad_(False)
+        return 1 - late[0] / late[1] if late[1] else 0.0
 
     # --- One look -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +192,15 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
     def source(self, text: TextTriple, bar_mask: torch.Tensor) -> torch.Tensor:
         """Where the way begins, whitened `(B, N, Z)` float32; 0 for rows without a text."""
         found = self.statistics.source(text.pooled, bar_mask)
+        if self.place is not None:
+            found = found + self._beside_line(text)[:, None]
         return found * text.present[:, None, None]
+
+    def _beside_line(self, text: TextTriple, dropout: float = 0.0) -> torch.Tensor:
+        """What the small network adds to the line, `(B, Z)` float32."""
+        assert self.place is not None
+        embed, pooled = self.statistics.embed(text.embed), self.statistics.pooled(text.pooled)
+        return self.place(embed, pooled, text.mask, dropout)
 
     def listen(self, text: TextTriple, bar_mask: torch.Tensor) -> Known:
         """What texts of B rows and their bars, bool `(B, N)`, say to the network at all times."""

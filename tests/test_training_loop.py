@@ -356,3 +356,14 @@ def test_both_ways_to_start(form):
     assert done.returncode == 0 and "STEM" in done.stdout
     done = subprocess.run([sys.executable, *form, "nothing_like_it"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and done.stderr.startswith("error: there is no model to train 'nothing_like_it'")
+
+
+def test_weights_kept_in_half_precision_are_trained_in_single(tmp_path):
+    """A step of 1e-5 is lost in float16, whose neighbours of 1 lie 1e-3 apart."""
+    whole, _ = run(tmp_path / "whole", learning_rate=1e-5)
+    half = Net().half()
+    torch.nn.init.ones_(half.head.weight)
+    run(tmp_path / "half", half, learning_rate=1e-5)
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    assert 0 < (half.head.weight - 1).abs().max() < 1e-3
+    assert {p.dtype for p in whole.parameters()} == {torch.float32}

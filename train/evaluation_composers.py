@@ -139,7 +139,7 @@ def load_composer(
         if not place.is_dir() or (place / "processor_config.json").is_file():
             processor = SummaryBridgeProcessor.from_pretrained(folder)
         processor = _needed(processor, folder)
-        bridge = SummaryBridgeModel.from_pretrained(folder).eval().requires_grad_(False)
+        bridge = SummaryBridgeModel.from_pretrained(folder, dtype="float32").eval().requires_grad_(False)
     except InputError:
         raise
     except (OSError, ValueError) as error:

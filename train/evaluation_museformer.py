@@ -95,7 +95,7 @@ def load_music_model(folder: str, full_attention: bool | None = None) -> Any:
             kinds = ("makes summaries", "has full attention")
             needed = ("one that makes summaries", "one with full attention")[full_attention]
             raise InputError(folder, f"{kinds[config.full_attention]}; give {needed}")
-        return MuseformerForCausalLM.from_pretrained(folder).eval().requires_grad_(False)
+        return MuseformerForCausalLM.from_pretrained(folder, dtype="float32").eval().requires_grad_(False)
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -363,7 +363,8 @@ def train(
     """Trains `model` in place, with checkpoints, logs, evaluation and exact resume under `args.output_dir`.
 
     Args:
-        model: any module; what has `requires_grad=False` stays as it is.
+        model: any module; what has `requires_grad=False` stays as it is. A model in half precision (as
+            checkpoints are kept) is made float32: small steps would not change it.
         train_data: map-style dataset (rows), iterable dataset, or a ready `DataLoader`.
         args: see `TrainingArguments`.
         collate: rows to batch, usually a dict of tensors. Random numbers drawn in here or in the dataset from Python,
@@ -385,5 +386,7 @@ def train(
         FloatingPointError: the loss is no longer a number.
         SystemExit: status 128 + signal after SIGTERM (143), SIGINT (130); a checkpoint is saved first.
     """
+    if any(p.requires_grad and p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+        model.float()
     run = _Run(model, train_data, args, collate, loss_fn, evaluate_fn, param_groups, callbacks, processor, optimizer)
     return run.go()

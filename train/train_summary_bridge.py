@@ -17,6 +17,7 @@ and with `asked` the part of the captions' wishes that drawn summaries meet, as 
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ class SummaryBridgeArguments:
     limit: int = option(0, "take so many training windows only; 0: all")
     validation_windows: int = option(512, "held-out windows to evaluate on; 0: do not evaluate")
     statistics_windows: int = option(6000, "windows that means, whitening and the texts' places are worked out from")
+    place_epochs: float = option(6.0, "passes over the captions to fit the texts' places; 0: the line alone")
     num_prompts: int = option(16, "soft_prompt: words before the first bar")
     music: str = option("", "pack: folder made by build_midi --tokens")
     museformer: str = option("", "pack and soft_prompt: the frozen Museformer's folder")
@@ -83,6 +85,8 @@ class SummaryBridgeArguments:
         check_choices(self)
         if not 0 <= self.text_blur <= 1:
             raise InputError(None, f"text_blur is {self.text_blur}; it must be in [0, 1]")
+        if not self.place_epochs >= 0:
+            raise InputError(None, f"place_epochs is {self.place_epochs}; it must be 0 or more")
 
 
 # --- Pack -------------------------------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ def load_museformer(folder: str) -> Any:
         raise InputError(folder or None, "is no model folder; give --museformer FOLDER, a trained Museformer")
     if MuseformerConfig.from_pretrained(folder).full_attention:
         raise InputError(folder, "has full attention and makes no summaries; give one that does")
-    return MuseformerForCausalLM.from_pretrained(folder).eval().requires_grad_(False)
+    return MuseformerForCausalLM.from_pretrained(folder, dtype="float32").eval().requires_grad_(False)
 
 
 def fingerprint(model: Any) -> str:
@@ -245,6 +249,36 @@ def fit_statistics(model: Any, data: Any, most: int, batch_size: int = 256) -> N
             model.statistics.fit({**batch, "summary_tokens": batch["summary_tokens"][..., :1]} for batch in batches)
 
 
+class _Draws:
+    """Batches of windows drawn at random, each with one of its captions."""
+
+    def __init__(self, data: Any, collate: Any, epochs: float, batch_size: int, seed: int) -> None:
+        import numpy as np
+
+        self.data, self.collate = data, collate
+        size = min(batch_size, max(len(data), 1))
+        count = math.ceil(epochs * len(data.texts) / size)
+        self.rows = np.random.default_rng(seed).integers(0, len(data), (count, size))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Any:
+        return (self.collate([self.data[int(k)] for k in row]) for row in self.rows)
+
+
+def fit_place(model: Any, data: Any, epochs: float, blur: Any = None, seed: int = 0, batch_size: int = 256) -> None:
+    """The network beside the line, on all captions; says how much of the music's means texts explain."""
+    from .loading import seeded
+    from .summary_bridge_data import BridgeCollate
+
+    if epochs <= 0 or getattr(model, "place", None) is None:
+        return
+    with seeded(seed):
+        explained = model.fit_place(_Draws(data, BridgeCollate(data, blur=blur), epochs, batch_size, seed))
+    print(f"texts' places explain {100 * explained:.1f} % of what differs between pieces")
+
+
 def bridge_loss(model: Any, batch: dict[str, Any]) -> Any:
     """The loss on a batch."""
     return model(**batch).loss
@@ -267,8 +301,10 @@ def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: A
             raise InputError(args.museformer, f"is not the Museformer that {args.data} was packed with")
     torch.manual_seed(training.seed)
     model = build_model(args, data, museformer)
+    blur = TextBlur(data, args.text_blur) if args.text_blur else None
     if not args.model:
         fit_statistics(model, data, args.statistics_windows)
+        fit_place(model, data, args.place_epochs, blur, training.seed)
     evaluate: Any = None
     if args.validation_windows:
         held = BridgeWindows(args.data, "validation")
@@ -281,7 +317,6 @@ def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: A
     processor = None
     if about.get("text_encoder", SMOKE_ENCODER) != SMOKE_ENCODER and not prompts:
         processor = SummaryBridgeProcessor(about["text_encoder"], about["num_text_tokens"], about["text_prefix"])
-    blur = TextBlur(data, args.text_blur) if args.text_blur else None
     collate = BridgeCollate(data, with_tokens=prompts, blur=blur)
     return train(model, data, training, collate=collate, loss_fn=bridge_loss, evaluate_fn=evaluate, processor=processor)
 
