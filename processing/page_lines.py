@@ -1,4 +1,4 @@
-"""Staff lines on a page: background, skew, rows that are lines, lines that are staves. Only numpy and OpenCV.
+"""Staff lines on a page: background, rows that are lines, lines that are staves. Only numpy and OpenCV.
 
 All functions take `(H, W)` uint8 pictures with white = 255. A staff line is faint, thin and, on tab, broken by fret
 digits; so long horizontal runs propose rows, a regular comb of rows makes a staff, and short runs confirm its weakest
@@ -20,8 +20,8 @@ MIN_STAFF_WIDTH = 6.5  # in line distances: a chord diagram is a comb of lines t
 INK_DARKNESS = 55  # darkness from which a pixel counts as ink of a system (staff lines are fainter and need not)
 LINE_DARKNESS = 22  # a grey line of 0.8 px that straddles two rows is this faint
 _LONG_RUN_PX, _SHORT_RUN_PX = 21, 4
+_LEAST_SOLID = 0.2  # of the columns of a line that show ink; digits count too
 _MIN_DISTANCE_PX, _MAX_DISTANCE_PX = 4.5, 90.0
-_MAX_ANGLE_DEGREES = 6.0
 
 
 @dataclass(frozen=True)
@@ -72,51 +72,30 @@ def on_white(grey: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _open_rows(darkness: np.ndarray, length: int) -> np.ndarray:
+def open_rows(darkness: np.ndarray, length: int) -> np.ndarray:
     """Keeps what is dark over `length` pixels to the side."""
     kernel = np.ones((1, length), np.uint8)
     return cv2.morphologyEx(darkness, cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
 
 
-def _sharpness(xs: np.ndarray, ys: np.ndarray, angles: np.ndarray, bin_px: float) -> np.ndarray:
-    """How strongly points pile up on rows when the page is turned back by each angle."""
-    scores = np.empty(len(angles))
-    for i, angle in enumerate(angles):
-        rows = (ys - xs * np.tan(np.radians(angle))) / bin_px
-        rows = rows - rows.min()
-        counts = np.bincount(rows.astype(np.int64))
-        scores[i] = np.square(counts, dtype=np.float64).sum()
-    return scores
+def above_paper(page: np.ndarray) -> np.ndarray:
+    """Darkness of ink over that of what it stands on: shadows, grain, a desk around the paper, frames of windows.
 
+    Nothing that is thinner than 40 pixels belongs to the ground. Clean pages lose nothing.
 
-def skew_degrees(page: np.ndarray) -> float:
-    """Angle by which the staff lines fall to the right (clockwise on screen), within 6 degrees; 0 if unclear."""
-    shrink = max(1.0, page.shape[1] / 1600)
-    if shrink > 1:
-        size = (int(page.shape[1] / shrink), int(page.shape[0] / shrink))
-        page = cv2.resize(page, size, interpolation=cv2.INTER_AREA)
+    Args:
+        page: `(H, W)` uint8, dark ink on white.
+
+    Returns:
+        `(H, W)` uint8, 0 = ground.
+    """
     darkness = 255 - page
-    runs = _open_rows(darkness, 9)
-    # Lines are thin: white four rows above and below. This keeps beams, text and pictures out of the vote.
-    thin = (runs[4:-4] > LINE_DARKNESS) & (darkness[:-8] < LINE_DARKNESS) & (darkness[8:] < LINE_DARKNESS)
-    points = np.flatnonzero(thin)
-    if points.size < 200:
-        return 0.0
-    points = points[:: max(1, points.size // 12000)]
-    ys, xs = np.divmod(points, thin.shape[1])
-    # Whole rows would favour the angle 0, where all points of a line share one bin.
-    ys = ys + np.random.default_rng(0).uniform(-0.5, 0.5, ys.shape)
-    xs = xs - thin.shape[1] / 2
-    coarse = np.arange(-_MAX_ANGLE_DEGREES, _MAX_ANGLE_DEGREES + 0.01, 0.2)
-    best = float(coarse[_sharpness(xs, ys, coarse, 2.0).argmax()])
-    fine = best + np.arange(-0.24, 0.25, 0.03)
-    best = float(fine[_sharpness(xs, ys, fine, 1.0).argmax()])
-    finest = best + np.arange(-0.03, 0.031, 0.01)
-    scores = _sharpness(xs, ys, finest, 0.5)
-    # Rows are whole numbers, so tiny angles tie: take the middle of the plateau, and no turning where it gains nothing.
-    best = float(finest[scores >= 0.99 * scores.max()].mean())
-    upright = float(_sharpness(xs, ys, np.zeros(1), 0.5)[0])
-    return best if upright < 0.9 * scores.max() else 0.0
+    height, width = page.shape
+    small = cv2.resize(darkness, (max(1, width // 4), max(1, height // 4)), interpolation=cv2.INTER_AREA)
+    ground = cv2.morphologyEx(small, cv2.MORPH_OPEN, np.ones((11, 11), np.uint8), borderType=cv2.BORDER_REPLICATE)
+    if not ground.any():
+        return darkness
+    return cv2.subtract(darkness, cv2.resize(ground, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def straighten(image: np.ndarray, quarter_turns: int, angle_degrees: float) -> np.ndarray:
@@ -128,20 +107,26 @@ def straighten(image: np.ndarray, quarter_turns: int, angle_degrees: float) -> n
         image = np.ascontiguousarray(np.rot90(image, quarter_turns))
     if angle_degrees == 0.0:
         return image
-    height, width = image.shape
+    matrix, size = turned_back(image.shape, angle_degrees)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderValue=255)
+
+
+def turned_back(shape: tuple[int, ...], angle_degrees: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """How `straighten` takes a skew out: a `(2, 3)` matrix of pixel indices, the new `(width, height)`."""
+    height, width = shape
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle_degrees, 1.0)
     cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
     new_width, new_height = int(np.ceil(width * cos + height * sin)), int(np.ceil(height * cos + width * sin))
     matrix[0, 2] += (new_width - width) / 2
     matrix[1, 2] += (new_height - height) / 2
-    return cv2.warpAffine(image, matrix, (new_width, new_height), flags=cv2.INTER_CUBIC, borderValue=255)
+    return matrix, (new_width, new_height)
 
 
 def lies_on_its_side(page: np.ndarray) -> bool:
     """Whether long straight strokes run down the page rather than across."""
     darkness = 255 - page
     across, down = (
-        int(np.count_nonzero(_open_rows(np.ascontiguousarray(view), 2 * _LONG_RUN_PX) > LINE_DARKNESS))
+        int(np.count_nonzero(open_rows(np.ascontiguousarray(view), 2 * _LONG_RUN_PX) > LINE_DARKNESS))
         for view in (darkness, darkness.T)
     )
     return down > 2 * across
@@ -151,9 +136,9 @@ class _Rows:
     """Row statistics of one page that the staff search asks for again and again."""
 
     def __init__(self, page: np.ndarray) -> None:
-        self.darkness = 255 - page
+        self.darkness = above_paper(page)
         self.height, self.width = page.shape
-        self.long = _open_rows(self.darkness, _LONG_RUN_PX) > LINE_DARKNESS
+        self.long = open_rows(self.darkness, _LONG_RUN_PX) > LINE_DARKNESS
         self.profile = self.long.sum(axis=1).astype(np.float64)
         self.weight = (self.darkness * self.long).sum(axis=1, dtype=np.float64)
         self._short: np.ndarray | None = None
@@ -161,7 +146,7 @@ class _Rows:
     @property
     def short(self) -> np.ndarray:
         if self._short is None:
-            self._short = _open_rows(self.darkness, _SHORT_RUN_PX) > LINE_DARKNESS
+            self._short = open_rows(self.darkness, _SHORT_RUN_PX) > LINE_DARKNESS
         return self._short
 
     def near(self, y: float, reach: int) -> np.ndarray:
@@ -200,6 +185,9 @@ def _extent(rows: _Rows, ys: list[float], distance: float) -> tuple[int, int] | 
     """Longest stretch of columns where at least two of the lines are there, gaps up to 3.5 line distances closed."""
     bands = [rows.near(y, 1) for y in ys]
     count = np.sum(bands, axis=0)
+    # Beside a staff may stand what is dark from the first line to the last: the frame of a window, the rim of a photo.
+    gaps = [int(y + 0.5 * distance) for y in ys[:-1]]
+    count[(rows.long[gaps] & (rows.darkness[gaps] > INK_DARKNESS)).all(axis=0)] = 0
     present = np.flatnonzero(count >= 2)
     if present.size == 0:
         return None
@@ -229,10 +217,17 @@ def _is_line(rows: _Rows, y: float, x0: int, x1: int, distance: float) -> bool:
         return False
     reach = 1 if distance < 16 else 2
     row = rows.near(y, reach)[x0:x1]
+    below = rows.near(y + 0.5 * distance, 0)[x0:x1]
+    if not (row.mean() > 0.15 and row.mean() > below.mean()):
+        return False
     edge = max(3, int(0.8 * distance))
-    reaches_ends = row[:edge].mean() > 0.6 and row[-edge:].mean() > 0.6
-    between = rows.near(y + 0.5 * distance, 0)[x0:x1].mean()
-    return bool(reaches_ends and row.mean() > 0.15 and row.mean() > between)
+    if row[:edge].mean() > 0.6 and row[-edge:].mean() > 0.6:
+        return True
+    # Seen aslant, lines begin and end one after the other; what goes on above and below is a clef or a bar line.
+    alone = row & ~below & ~rows.near(y - 0.5 * distance, 0)[x0:x1]
+    near = edge + int(min(2 * edge, 0.1 * row.size))
+    sides = (np.convolve(side, np.ones(edge), "valid").max() for side in (alone[:near], alone[-near:]))
+    return bool(alone.mean() > 0.35) and all(longest > 0.6 * edge for longest in sides)
 
 
 def _comb(centres: np.ndarray, start: int, second: int) -> list[float] | None:
@@ -307,6 +302,7 @@ def _refined(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> list[floa
 
 
 def _solid(rows: _Rows, ys: list[float], extent: tuple[int, int]) -> float:
+    """Share of the columns in which the emptiest line shows ink."""
     reach = 1
     x0, x1 = extent
     shares = []
@@ -357,7 +353,7 @@ def find_staves(page: np.ndarray) -> list[Staff]:
                 ys = _grow(rows, ys, extent)
                 extent = _extent(rows, ys, distance) or extent
             plausible = MIN_LINES <= len(ys) <= MAX_LINES and not _skips_lines(ys, centres, strengths)
-            plausible = plausible and not _is_thick(rows, ys, extent)
+            plausible = plausible and _solid(rows, ys, extent) > _LEAST_SOLID and not _is_thick(rows, ys, extent)
             if plausible and not is_row_of_diagrams(rows.darkness, ys, extent, LINE_DARKNESS):
                 weight = sum(float(rows.profile[max(0, int(y) - 1) : int(y) + 2].max(initial=0)) for y in ys)
                 candidates.append((weight, ys, extent))

@@ -1,6 +1,6 @@
 """Systems of a page: a tab staff, the score staff above it if there is one, and the ink that belongs to both.
 
-    picture -> on_white -> quarter turns, skew -> staves (page_lines) -> pairs -> one region per system
+    picture -> on_white -> quarter turns, skew, bend -> staves (page_lines) -> pairs -> one region per system
 
 Coordinates are continuous pixels of the upright page, which `read_page` gives with them.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from .page_lines import INK_DARKNESS, Staff, find_staves, lies_on_its_side, on_white, skew_degrees, straighten
+from .page_lines import INK_DARKNESS, Staff, find_staves, lies_on_its_side, on_white, straighten
+from .page_slopes import Bend, bend_of, skew_degrees, thin_points
 from .staff_pairs import is_upside_down, pair_staves
 from .system_canvas import NormalisedSystem, draw_on_canvas
 
@@ -33,6 +34,7 @@ class SystemRegion:
         box: `(left, top, right, bottom)` in whole pixels, right and bottom exclusive: all ink of the system.
         quarter_turns: Anticlockwise turns by 90 degrees that make the page upright.
         angle_degrees: Skew that was taken out after the turns.
+        bend: How lines strayed that were made level after that; `None` where they were level.
         foreign: `(H, W)` bool mask over `box` of ink that belongs to neighbours; `None` when there is none.
     """
 
@@ -41,6 +43,7 @@ class SystemRegion:
     box: tuple[int, int, int, int]
     quarter_turns: int = 0
     angle_degrees: float = 0.0
+    bend: Bend | None = field(default=None, repr=False, compare=False)
     foreign: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -304,8 +307,11 @@ def read_page(image: np.ndarray) -> Page:
     white = on_white(image)
     for turns in (1, 0) if lies_on_its_side(white) else (0, 1):
         turned = straighten(white, turns, 0.0)
-        angle = skew_degrees(turned)
+        points = thin_points(turned)
+        angle = skew_degrees(points)
         page = straighten(turned, 0, angle)
+        bend = bend_of(page, points.straightened(angle))
+        page = page if bend is None else bend.flattened(page)
         staves = find_staves(page)
         if not staves:
             continue
@@ -314,7 +320,7 @@ def read_page(image: np.ndarray) -> Page:
             page = straighten(page, 2, 0.0)
             staves = find_staves(page)
         pairs, alone = pair_staves(page, staves)
-        regions = [replace(r, quarter_turns=turns, angle_degrees=angle) for r in _regions(page, pairs)]
+        regions = [replace(r, quarter_turns=turns, angle_degrees=angle, bend=bend) for r in _regions(page, pairs)]
         return Page(page, regions, alone)
     return Page(white, [])
 
@@ -342,11 +348,10 @@ def normalise_system(image: np.ndarray, region: SystemRegion) -> NormalisedSyste
         image: The picture that was given to `find_systems`: `(H, W)` uint8, any background.
         region: One of its regions.
     """
-    upright = straighten(on_white(image), region.quarter_turns, 0.0)
-    if region.angle_degrees:  # half turns come after the skew was taken out, as in `read_page`
-        half = region.quarter_turns >= 2
-        upright = straighten(on_white(image), region.quarter_turns - 2 * half, region.angle_degrees)
-        upright = straighten(upright, 2 * half, 0.0)
+    half = 2 * (region.quarter_turns >= 2)  # half turns come after the skew was taken out, as in `read_page`
+    upright = straighten(on_white(image), region.quarter_turns - half, region.angle_degrees)
+    upright = upright if region.bend is None else region.bend.flattened(upright)
+    upright = straighten(upright, half, 0.0)
     return draw_region(Page(upright, [region]), region)
 
 

@@ -5,39 +5,53 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 
 from .page_lines import INK_DARKNESS, LINE_DARKNESS, SCORE_LINES, Staff
 
-_SCORE_RATIO = (0.45, 0.92)  # score line distance over tab line distance; engravers use 0.6 to 0.7
+_SCORE_RATIO = (0.45, 0.95)  # score line distance over tab line distance; engravers use 0.6 to 0.92
 _USUAL_SCORE_RATIO = 0.69
 _LEAST_REACH = 3.1  # tab line distances from the tab up to the top of a score staff that stands as near as can be
 
 
 def _joined(page: np.ndarray, upper: Staff, lower: Staff, at_right: bool = False) -> bool:
-    """Whether a vertical line (bar line, bracket) ties two staves together at their left (or right) end."""
+    """Whether a vertical line (bar line, bracket) ties two staves together at their left (or right) end.
+
+    It may lean, as the camera stood: it is followed from piece to piece.
+    """
     y0, y1 = int(upper.line_ys[-1]) + 1, int(lower.line_ys[0])
     if y1 - y0 < 2:
         return False
     reach = lower.distance_px
-    x0, x1 = int(max(0, lower.x0 - 1.5 * reach)), int(lower.x0 + 0.6 * reach) + 2
-    if at_right:
-        x0, x1 = int(lower.x1 - 0.6 * reach) - 2, int(lower.x1 + 1.5 * reach)
-    zone = page[y0:y1, x0:x1]
-    return bool(zone.size and (zone < 255 - INK_DARKNESS).mean(axis=0).max() > 0.9)
+    ends = [s.x1 if at_right else s.x0 for s in (upper, lower)]
+    ends = ends if abs(ends[0] - ends[1]) < 4 * reach else ends[1:]
+    before, after = (0.6 * reach + 2, 1.5 * reach) if at_right else (1.5 * reach, 0.6 * reach + 2)
+    zone = page[y0:y1, int(max(0, min(ends) - before)) : int(max(ends) + after)]
+    if not zone.size:
+        return False
+    ink = cv2.dilate((zone < 255 - INK_DARKNESS).astype(np.uint8), np.ones((1, 3), np.uint8))
+    pieces = np.array_split(ink, max(1, round((y1 - y0) / max(4.0, 0.7 * reach))))
+    drift = np.ones((1, 2 * int(0.25 * len(pieces[0])) + 1), np.uint8)
+    reached = np.ones((1, ink.shape[1]), np.uint8)
+    for piece in pieces:
+        reached = cv2.dilate(reached, drift) & (piece.mean(axis=0, keepdims=True) > 0.8)
+    return bool(reached.any())
 
 
 def _is_score_over_tab(page: np.ndarray, upper: Staff, lower: Staff) -> bool:
     """Five lines closer together than those of the tab below, same left end, near or tied together."""
     ratio = upper.distance_px / lower.distance_px
     gap = (lower.line_ys[0] - upper.line_ys[-1]) / lower.distance_px
-    if len(upper.line_ys) < SCORE_LINES or not _SCORE_RATIO[0] <= ratio <= _SCORE_RATIO[1]:
+    if len(upper.line_ys) < SCORE_LINES or not _SCORE_RATIO[0] <= ratio <= _SCORE_RATIO[1] or not 0 < gap < 30:
         return False
-    if abs(upper.x0 - lower.x0) > 2 * lower.distance_px or gap <= 0:
-        return False
+    if abs(upper.x0 - lower.x0) > 2 * lower.distance_px:
+        # Crowded notes hide where a score staff begins; a desk's grain or a leaning page moves the ends apart.
+        shared = min(upper.x1, lower.x1) - max(upper.x0, lower.x0)
+        return shared > 0.6 * (lower.x1 - lower.x0) and _joined(page, upper, lower)
     if gap < 10 and len(upper.line_ys) == SCORE_LINES:
         return True
-    return gap < 30 and _joined(page, upper, lower)
+    return _joined(page, upper, lower)
 
 
 def _five_lines(page: np.ndarray, staff: Staff) -> Staff:
@@ -73,14 +87,32 @@ def _score_from_bar_line(page: np.ndarray, tab: Staff, above: float) -> Staff | 
 def _shows_frets(page: np.ndarray, staff: Staff) -> bool:
     """Whether a line stops and goes on around a piece of ink: left and right of a fret on a tab, never on a score."""
     x0, x1, d = int(staff.x0) + 1, int(staff.x1) - 1, staff.distance_px
+    high = max(2, round(0.3 * d))
     for y in staff.line_ys:
-        bare = (page[max(0, int(y) - 1) : int(y) + 2, x0:x1].min(axis=0) > 255 - LINE_DARKNESS).astype(np.int8)
+        row = page[max(0, int(y) - 1) : int(y) + 2, x0:x1].min(axis=0)
+        # Blur fills the gaps beside a digit up to half of the line's darkness.
+        usual = min(255 - LINE_DARKNESS, 0.5 * (255 + float(np.median(row))))
+        bare = (row > usual).astype(np.int8)
         edges = np.flatnonzero(np.diff(np.r_[0, bare, 0]))
         starts, ends = edges[::2], edges[1::2]
         narrow = ends - starts <= d
-        if (narrow[:-1] & narrow[1:] & (starts[1:] - ends[:-1] < 2 * d)).any():
-            return True
+        inked = page[max(0, int(y) - high) : int(y) + high + 1, x0:x1] <= usual
+        for k in np.flatnonzero(narrow[:-1] & narrow[1:] & (starts[1:] - ends[:-1] < 2 * d)):
+            if inked[:, starts[k] : ends[k + 1]].any(axis=1).all():
+                return True
     return False
+
+
+def _stems_hang_free(page: np.ndarray, staff: Staff) -> bool:
+    """Whether strokes stand under a staff without touching it, as a tab's rhythm does and stems of notes do not."""
+    d, bottom = staff.distance_px, staff.line_ys[-1]
+    ink = page[:, int(staff.x0) : int(staff.x1)] < 255 - INK_DARKNESS
+    stroke = ink[int(bottom + 0.9 * d) : int(bottom + 1.9 * d)]
+    between = ink[int(bottom + 0.25 * d) : int(bottom + 0.45 * d) + 1]
+    if stroke.shape[0] < 0.9 * d - 1:
+        return False
+    free = (stroke.all(axis=0) & ~between.any(axis=0)).astype(np.int8)
+    return int((np.diff(free, prepend=0) > 0).sum()) >= 2
 
 
 def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff, Staff | None]], int]:
@@ -97,7 +129,7 @@ def pair_staves(page: np.ndarray, staves: list[Staff]) -> tuple[list[tuple[Staff
         paired = i > 0 and _is_score_over_tab(page, staves[i - 1], staff)
         score = _five_lines(page, staves[i - 1]) if paired else None
         like_a_tab = any(abs(staff.distance_px / d - 1) < 0.06 for d in tab_distances)
-        like_a_tab = like_a_tab or _shows_frets(page, staff)
+        like_a_tab = like_a_tab or _shows_frets(page, staff) or _stems_hang_free(page, staff)
         if score is None and len(staff.line_ys) == SCORE_LINES and staff.solid >= 0.97 and not like_a_tab:
             alone += 1
             continue

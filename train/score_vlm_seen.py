@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..datasets_scripts.degrade import degrade
+from ..processing.page_slopes import Bend
 from ..processing.page_systems import Page, SystemRegion, draw_region, read_page
 from ..processing.picture_files import grey_on_white
 from .score_vlm_data import SystemRow
@@ -37,7 +38,13 @@ class Lost:
     reason: str
 
 
-def upright_points(points: np.ndarray, shape: tuple[int, int], quarter_turns: int, angle_degrees: float) -> np.ndarray:
+def upright_points(
+    points: np.ndarray,
+    shape: tuple[int, int],
+    quarter_turns: int,
+    angle_degrees: float,
+    bend: Bend | None = None,
+) -> np.ndarray:
     """Where points of a picture lie on the page that `read_page` makes of it.
 
     Args:
@@ -45,6 +52,7 @@ def upright_points(points: np.ndarray, shape: tuple[int, int], quarter_turns: in
         shape: `(H, W)` of the picture.
         quarter_turns: Of the found region: anticlockwise turns, of which two come after the skew was taken out.
         angle_degrees: Of the found region.
+        bend: Of the found region.
     """
     out = np.array(points, dtype=np.float64).reshape(-1, 2)
     height, width = shape
@@ -59,6 +67,9 @@ def upright_points(points: np.ndarray, shape: tuple[int, int], quarter_turns: in
         # OpenCV counts from the middle of the first pixel.
         out = (out - 0.5) @ matrix[:, :2].T + matrix[:, 2] + 0.5
         width, height = larger
+    if bend is not None:
+        out = bend.flat_points(out)
+        height += 2 * bend.margin_px
     if quarter_turns >= 2:
         out = np.array((width, height)) - out
     return out
@@ -93,7 +104,7 @@ def seen(row: SystemRow, image: np.ndarray | None = None, places: np.ndarray | N
     if not page.systems:
         return Lost(row.name, "no staff found")
     first = page.systems[0]
-    moved = upright_points(places, grey.shape, first.quarter_turns, first.angle_degrees)
+    moved = upright_points(places, grey.shape, first.quarter_turns, first.angle_degrees, first.bend)
     beats, edges = moved[: len(row.beat_x), 0], moved[len(row.beat_x) :][: 2 * len(row.bar_x), 0]
     lines = moved[len(beats) + len(edges) :, 1].reshape(len(row.tab_line_ys), _SAMPLES)
     if lines[0].mean() > lines[-1].mean() or edges[0] > edges[-1]:
