@@ -64,6 +64,16 @@ def _count(num_bars: int, num_samples: int | None, summary_tokens: Any, passes: 
     return count
 
 
+def _guide(model: Any, plan: torch.Tensor | None, num_bars: int, count: int, guidance: float) -> torch.Tensor | None:
+    """What the plan as a whole adds to the logits of each piece, `(S, V)`; `None` for nothing."""
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"guidance {guidance} must be 0 or more")
+    if not guidance or plan is None or not model.config.measure_bars:
+        return None
+    guide = guide_of(plan[:, :num_bars], guidance).to(model.device)
+    return guide.repeat_interleave(count // len(guide), 0)
+
+
 @torch.no_grad()
 def write_bars(
     model: Any,
@@ -115,13 +125,8 @@ def write_bars(
     header = list(header) or [model.config.bar_token_id]
     if header[0] != model.config.bar_token_id:
         raise ValueError(f"a header begins with word {model.config.bar_token_id}, not {header[0]}")
-    if not 0 <= guidance < float("inf"):
-        raise ValueError(f"guidance {guidance} must be 0 or more")
     options: dict[str, Any] = {"max_bar_tokens": max_bar_tokens, "device": model.device}
-    guide = None
-    if guidance and summary_tokens is not None and model.config.measure_bars:
-        guide = guide_of(summary_tokens[:, :num_bars], guidance).to(model.device)
-        guide = guide.repeat_interleave(count // len(guide), 0)  # (S, V)
+    guide = _guide(model, summary_tokens, num_bars, count, guidance)
     if not parallel:
         make = None if grammar is None else grammar(count, num_bars, **options)
         within = (
