@@ -37,6 +37,8 @@ class SummaryBridgeConfig(PreTrainedConfig):
         spacing: How much finer the sampler's steps are near the music; 1: even.
         num_inference_steps: Steps of the sampler, where nothing else is asked for.
         guidance_scale: How far samples are pushed from what they would be without a text; 1: not at all.
+        noise_scale: Part of the noise at the text end that samples begin with: 1 as in training; less keeps nearer to
+            what most music of such a text is, and makes songs of one text more alike.
         eta: Part of the new noise in each step, 0 … 1.
         max_bars: Most bars that may be asked for.
         text_encoder: The text encoder that it learnt from, as `processing.text_encoder` names it, where it is known.
@@ -63,6 +65,7 @@ class SummaryBridgeConfig(PreTrainedConfig):
     spacing: float | int = 1.5
     num_inference_steps: int = 10
     guidance_scale: float | int = 1.5
+    noise_scale: float | int = 1.0
     eta: float | int = 0.0
     max_bars: int = 1024
     text_encoder: str = ""
@@ -96,6 +99,8 @@ class SummaryBridgeConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        if not 0 <= self.noise_scale < float("inf"):
+            raise ValueError(f"noise_scale is {self.noise_scale}; it must be 0 or more")
         if self.guidance_scale < 0:
             raise ValueError(f"guidance_scale is {self.guidance_scale}; it must be 0 or more")
 

@@ -319,6 +319,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         eta: float | None = None,
+        noise_scale: float | None = None,
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """Summaries for texts, to be put into Museformer.
@@ -328,7 +329,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             num_bars: N.
             num_samples: S, songs for each text.
             num_inference_steps: Steps of the sampler, 1 … 50 are of use.
-            guidance_scale: See the configuration.
+            guidance_scale, noise_scale: See the configuration.
             eta: 0: the first noise decides all; up to 1: every step draws some.
             generator: Of the noise; one seed, one result.
 
@@ -343,8 +344,9 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             raise ValueError(f"num_bars {num_bars} must be 1 … {config.max_bars}, num_samples {num_samples} 1 or more")
         guidance = config.guidance_scale if guidance_scale is None else guidance_scale
         eta = config.eta if eta is None else eta
-        if not 0 <= guidance < math.inf:
-            raise ValueError(f"guidance_scale is {guidance}; it must be 0 or more")
+        scale = config.noise_scale if noise_scale is None else noise_scale
+        if not (0 <= guidance < math.inf and 0 <= scale < math.inf):
+            raise ValueError(f"guidance_scale {guidance} and noise_scale {scale} must be 0 or more")
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         steps = 1 if config.single_step else steps
         text = self.text_triple(text_embed, text_pooled, text_mask).repeat(num_samples)
@@ -355,7 +357,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         joined = TextTriple(*(torch.cat(same) for same in zip(*(vars(part).values() for part in parts), strict=True)))
         known, sources = self.listen(joined, every), self.source(joined, every)
         scheduler.set_timesteps(steps, device=source.device)
-        sample = scheduler.start(source, generator)
+        sample = source + scale * (scheduler.start(source, generator) - source)
         for t in scheduler.timesteps:
             music = self._guided(sample, source, sources, t, known, guidance)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)

@@ -67,6 +67,7 @@ class TestSummaryBridgeLaws(ModelLaws):
         {"condition_dropout": 1.5},
         {"num_inference_steps": 0},
         {"guidance_scale": -1.0},
+        {"noise_scale": -1.0},
         {"summary_size": 0},
     )
 
@@ -271,6 +272,20 @@ def test_a_seed_decides_the_samples() -> None:
     assert draw(1, num_inference_steps=1).isfinite().all() and draw(1, num_inference_steps=50, eta=1.0).isfinite().all()
 
 
+def test_less_noise_makes_samples_of_a_text_more_alike_and_none_makes_them_equal() -> None:
+    model = make()
+    text = text_of(inputs_of(model.config, 1))
+    spread = []
+    for scale in (None, 1.0, 0.4, 0.0):
+        draw = torch.Generator().manual_seed(0)
+        songs = model.sample_summary_tokens(**text, num_bars=5, num_samples=4, noise_scale=scale, generator=draw)
+        spread.append(float(songs.std(0).mean()))
+    assert spread[0] == spread[1] > 1.5 * spread[2] > 0 and spread[3] < 1e-5
+    model.config.noise_scale = 0.0
+    songs = model.sample_summary_tokens(**text, num_bars=5, num_samples=2)
+    torch.testing.assert_close(songs[0], songs[1])
+
+
 def test_guidance_pushes_on_from_the_music_without_a_text() -> None:
     model = make(bridge_noise=1.0)
     model.fit_statistics([inputs_of(model.config, 40)])
@@ -307,6 +322,7 @@ def test_regression_has_one_answer() -> None:
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"guidance_scale": -1.0}, "-1.0"),
         ({"guidance_scale": float("nan")}, "nan"),
+        ({"noise_scale": -0.5}, "noise_scale -0.5"),
         ({"eta": 2.0}, "eta is 2.0"),
     ],
 )
