@@ -74,6 +74,14 @@ def _guide(model: Any, plan: torch.Tensor | None, num_bars: int, count: int, gui
     return guide.repeat_interleave(count // len(guide), 0)
 
 
+def _whole_plan(model: Any, plan: torch.Tensor | None, num_bars: int, count: int) -> torch.Tensor:
+    """The plan of every piece, `(S, N, Z)`; refuses one that lacks bars."""
+    if plan is None or plan.shape[1] < num_bars:
+        has = 0 if plan is None else plan.shape[1]
+        raise ValueError(f"all bars at once need a plan for each of {num_bars} bars; summary_tokens have {has}")
+    return plan[:, :num_bars].to(model.device, model.dtype).repeat_interleave(count // len(plan), 0)
+
+
 @torch.no_grad()
 def write_bars(
     model: Any,
@@ -134,10 +142,7 @@ def write_bars(
         )
         with within:
             return _one_by_one(model, num_bars, count, header, make, chooser, guide, max_bar_tokens)
-    if summary_tokens is None or summary_tokens.shape[1] < num_bars:
-        has = 0 if summary_tokens is None else summary_tokens.shape[1]
-        raise ValueError(f"all bars at once need a plan for each of {num_bars} bars; summary_tokens have {has}")
-    plan = summary_tokens[:, :num_bars].to(model.device, model.dtype).repeat_interleave(count // len(summary_tokens), 0)
+    plan = _whole_plan(model, summary_tokens, num_bars, count)
     return _all_at_once(model, plan, header, grammar, chooser, guide, passes, options)
 
 

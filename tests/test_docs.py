@@ -20,7 +20,12 @@ PAGES = [
 SYSTEMS = sorted(ROOT.glob("modeling/*.md"))
 NOTEBOOKS = sorted(ROOT.glob("examples/*.ipynb"))
 # What a notebook's output has to hold.
-SHOWN = {"score_vlm": "\\staff", "style_encoder": "style similarity", "fractal_midi": "sounding cells"}
+SHOWN = {
+    "score_vlm": "\\staff",
+    "style_encoder": "style similarity",
+    "fractal_midi": "sounding cells",
+    "museformer": "words of music:",
+}
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.S)
 # Flags that every trainer has from the loop; the others are looked up in the trainer's own file.
 LOOP = ROOT / "train" / "arguments.py"
