@@ -114,8 +114,7 @@ def write_bars(
         temperature: Divides the logits; 0 takes the most likely word.
         top_k, top_p: Draw from so many words (0: all), from the likeliest that have this chance together.
         banned: Words never to be written.
-        parallel: Write all bars at once, each after its own summary and those of the bars before it. Wants a plan for
-            every bar.
+        parallel: Write all bars at once, each after its own summary and those before it; wants a plan for every bar.
         passes: With `parallel`: 2 write each bar anew after the first pass's words of the bars it sees; and so on.
         guidance: How far the piece is held to the tempo, the metre and the pitch classes of the plan as a whole, where
             the plan is measured (see `museformer_guidance`); 0 leaves it to the layers.
@@ -137,10 +136,8 @@ def write_bars(
     guide = _guide(model, summary_tokens, num_bars, count, guidance)
     if not parallel:
         make = None if grammar is None else grammar(count, num_bars, **options)
-        within = (
-            nullcontext() if summary_tokens is None else model.inject_summary_tokens(summary_tokens.to(model.device))
-        )
-        with within:
+        given = None if summary_tokens is None else summary_tokens.to(model.device)
+        with nullcontext() if given is None else model.inject_summary_tokens(given):
             return _one_by_one(model, num_bars, count, header, make, chooser, guide, max_bar_tokens)
     plan = _whole_plan(model, summary_tokens, num_bars, count)
     return _all_at_once(model, plan, header, grammar, chooser, guide, passes, options)
