@@ -118,14 +118,16 @@ def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.0, seed
     """
     import torch
 
+    from .processing.native_places import drawing_prompt
+
     pictures = []
     options = {} if seed is None else {"do_sample": True, "top_k": 20}
     for part in systems_of(text):
-        inputs = processor(text=processor.draw_prompt(part)).to(model.device)
+        prompt = drawing_prompt(model, processor, part)
         free = processor.unconditional_ids().to(model.device)
         if seed is not None:
             torch.manual_seed(seed)
-        drawn = model.generate_images(**inputs, unconditional_ids=free, guidance_scale=guidance, **options)
+        drawn = model.generate_images(prompt, torch.ones_like(prompt), free, guidance_scale=guidance, **options)
         pictures += drawn
     return stack_systems(pictures)
 

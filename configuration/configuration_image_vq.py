@@ -57,6 +57,8 @@ class ImageVQConfig(PreTrainedConfig):
         pixel_weight: Of the pixels' cross entropy.
         stroke_weight: How much more a pixel counts that belongs to a stroke, or lies beside one; staff lines do not.
         edge_weight: How much more a pixel counts where the picture changes, and weight of the difference of edges.
+        reading_weight: Of a small head that reads frets and note values off the codes in training; 0: there is none.
+        digit_weight: How much more a pixel counts on a digit of the tab, where training knows of it.
         adversarial_weight: Of a small discriminator's gradient; 0: there is none.
         borrowed: Configuration, with `model_type`, of a tokenizer of transformers that stands in (`emu3_vqgan`,
             `janus_vqgan`, `chameleon_vqgan`); nothing above but the patches counts then. See `borrow_image_vq`.
@@ -82,6 +84,8 @@ class ImageVQConfig(PreTrainedConfig):
     pixel_weight: float | int = 1.0
     stroke_weight: float | int = 4.0
     edge_weight: float | int = 1.0
+    reading_weight: float | int = 0.0
+    digit_weight: float | int = 0.0
     adversarial_weight: float | int = 0.0
     borrowed: dict | None = None
     initializer_range: float | int = 0.02
@@ -120,6 +124,8 @@ class ImageVQConfig(PreTrainedConfig):
             "pixel_weight",
             "stroke_weight",
             "edge_weight",
+            "reading_weight",
+            "digit_weight",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it can not be below 0")
@@ -162,11 +168,17 @@ def image_vq_base(**changes: Any) -> ImageVQConfig:
     return ImageVQConfig(**changes)
 
 
+def image_vq_strings(**changes: Any) -> ImageVQConfig:
+    """Patches as high as a string and about as wide as a beat, which say frets and note values."""
+    settings: dict[str, Any] = dict(patch_height=8, patch_width=16, reading_weight=0.3, digit_weight=6.0)
+    return ImageVQConfig(**{**settings, **changes})
+
+
 def image_vq_square(**changes: Any) -> ImageVQConfig:
     """Patches of 16 x 16: half as many codes, of more kinds."""
     return ImageVQConfig(**{"patch_width": 16, "fsq_levels": (8, 8, 8, 4, 4), **changes})
 
 
-PRESETS = {"tiny": image_vq_tiny, "base": image_vq_base, "square": image_vq_square}
+PRESETS = {"tiny": image_vq_tiny, "base": image_vq_base, "strings": image_vq_strings, "square": image_vq_square}
 
 __all__ = ["BORROWED_KINDS", "ImageVQConfig", "borrowed_config", "borrowed_sizes"]

@@ -25,9 +25,12 @@ class NativeVLMConfig(PreTrainedConfig):
         hidden_size, intermediate_size, num_hidden_layers, num_attention_heads: Of the transformer.
         rope: `"plain"`: tokens are counted; `"mixed"`: text is counted, codes lie at (row, column), and the frequencies
             of a head turn in turn with time, row and column (as MRoPE of Qwen2-VL, arXiv 2409.12191, section 2.1, but
-            interleaved, so that each axis has fast and slow ones).
+            interleaved, so that each axis has fast and slow ones); `"placed"`: all pictures lie in one plane, text may
+            say before each beat in which column it is drawn, and then lies there too (see `native_places`).
         rope_theta: Longest wavelength / 2π.
         modality_embedding: Add one learnt vector to all text, another to all picture tokens. Both begin at zero.
+        query_gain: Each head learns how sharply it looks: queries are multiplied by a number that begins at one. With
+            `qk_norm` alone no score is larger than the root of the head's width.
         qk_norm: Norm on queries and keys (Chameleon, arXiv 2405.09818, section 2.3.1).
         logit_softcap: Logits are bent towards ± this; `None`: they are not.
         z_loss_weight: Of the squared log of the softmax's denominator (PaLM, arXiv 2204.02311, section 5).
@@ -50,10 +53,11 @@ class NativeVLMConfig(PreTrainedConfig):
     intermediate_size: int = 1024
     num_hidden_layers: int = 6
     num_attention_heads: int = 8
-    rope: Literal["plain", "mixed"] = "mixed"
+    rope: Literal["plain", "mixed", "placed"] = "mixed"
     rope_theta: float | int = 10_000.0
     modality_embedding: bool = True
     qk_norm: bool = True
+    query_gain: bool = False
     rms_norm_eps: float = 1e-6
     logit_softcap: float | int | None = 15.0
     z_loss_weight: float | int = 1e-4

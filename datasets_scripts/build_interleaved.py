@@ -30,7 +30,7 @@ import numpy as np
 from ..processing.errors import InputError
 from .interleaved_lessons import LESSONS, System, lessons_of
 
-FORMAT = 1  # raise when the rows of the same arguments change
+FORMAT = 2  # raise when the rows of the same arguments change
 SPLITS = ("validation", "test", "train")  # training last: held-out texts are known by then
 _NUMBER = re.compile(r"(?: system)? (\d+)$")
 
@@ -43,6 +43,7 @@ def features() -> Any:
 
     part = {"role": Value("string"), "kind": Value("string"), "text": Value("string")}
     part |= {"rows": Value("int32"), "columns": Value("int32"), "codes": List(Value("int32"))}
+    part |= {"places": List(Value("int32"))}
     names = ("lesson", "name", "piece_id", "split")
     return Features({**{name: Value("string") for name in names}, "parts": List(part)})
 
@@ -74,7 +75,9 @@ class ScoreTabRows:
 
         try:
             for row in rows_from_parquet(self.folder, self.split):
-                yield {"canvas": true_canvas(row)[0], "text": row.text, "name": row.name}
+                canvas, place = true_canvas(row)
+                xs = [x * place.x_scale + place.x_offset for _, x in sorted(row.beat_x.items())]
+                yield {"canvas": canvas, "text": row.text, "name": row.name, "beat_xs": xs}
         except KeyError as error:
             raise InputError(self.folder, f"is no data set of build_score_tab: it has no column {error}") from error
 
@@ -88,7 +91,9 @@ class PackedRows:
         self.systems = PackedSystems([folder])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self.systems[i] for i in range(len(self.systems)))
+        for i in range(len(self.systems)):
+            row = self.systems[i]
+            yield {**row, "beat_xs": row["labels"].beats[:, 1].tolist()}
 
 
 def collect_sources(score_tab: Sequence[str], packed: Sequence[str]) -> dict[str, list[Any]]:
@@ -214,7 +219,7 @@ class Builder:
         """Systems with their codes, in order, and how many were too large."""
         import torch
 
-        from ..processing.grid_pictures import canvas_to_grid, to_ink
+        from ..processing.grid_pictures import SCALE, canvas_to_grid, to_ink
 
         geometry = self.model.config.geometry
         sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
@@ -237,7 +242,11 @@ class Builder:
                 with torch.no_grad():
                     found = self.model.encode(torch.from_numpy(np.stack([ink for _, ink in part]))[:, None])
                 codes |= {i: grid.numpy() for (i, _), grid in zip(part, found, strict=True)}
-        systems = {i: System(rows[i]["text"], codes[i], rows[i]["piece_id"], rows[i]["name"]) for i in sorted(codes)}
+        systems = {}
+        for i in sorted(codes):
+            row, width = rows[i], geometry.patch_width
+            places = [min(max(int((x + 0.5) * SCALE // width), 0), codes[i].shape[1] - 1) for x in row["beat_xs"]]
+            systems[i] = System(row["text"], codes[i], row["piece_id"], row["name"], places=places)
         for i, system in systems.items():
             before = systems.get(i - 1)
             if before and before.piece_id == system.piece_id and rows[i]["place"] == rows[i - 1]["place"] + 1:
@@ -334,7 +343,8 @@ tokenizer (fingerprint `{settings["image_vq"]}`, {settings["codebook_size"]} cod
 |---|---|
 {table}
 **Columns.** `lesson` · `parts` in order: `role` (user asks, assistant answers), `kind` (text or picture), `text`, and
-of a picture `rows`, `columns` and its `codes` row by row · `name`, `piece_id`, `split`.
+of a picture `rows`, `columns` and its `codes` row by row, `places` (of a text that goes with one picture: the
+column of patches, from 0, in which each beat is drawn) · `name`, `piece_id`, `split`.
 
 **Splits** are those of the systems: no piece is in two of them, and no training text is a held-out text
 ({builder.dropped} systems were left out for that; {builder.left_out} were too long or too large).

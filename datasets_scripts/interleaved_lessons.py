@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class System:
         piece_id: The piece it is from.
         name: For messages.
         before: The system before it in the piece, where that is there.
+        places: Column of patches, from 0, in which each beat is drawn, in the order of the text; empty: not known.
     """
 
     text: str
@@ -53,18 +54,21 @@ class System:
     piece_id: str
     name: str
     before: System | None = None
+    places: list[int] = field(default_factory=list)
 
 
-def text_part(role: str, text: str) -> dict[str, Any]:
-    """A part that is text."""
-    return {"role": role, "kind": "text", "text": text, "rows": 0, "columns": 0, "codes": []}
+def text_part(role: str, text: str, places: Sequence[int] = ()) -> dict[str, Any]:
+    """A part that is text; `places` are the columns of its beats, where it goes with one picture."""
+    part = {"role": role, "kind": "text", "text": text, "rows": 0, "columns": 0, "codes": []}
+    return part | {"places": list(places)}
 
 
 def picture_part(role: str, codes: np.ndarray) -> dict[str, Any]:
     """A part that is a picture, row by row."""
     rows, columns = codes.shape
     flat = codes.astype(int).ravel().tolist()
-    return {"role": role, "kind": "picture", "text": "", "rows": rows, "columns": columns, "codes": flat}
+    part = {"role": role, "kind": "picture", "text": "", "rows": rows, "columns": columns, "codes": flat}
+    return part | {"places": []}
 
 
 def part_codes(part: dict[str, Any]) -> np.ndarray:
@@ -116,11 +120,11 @@ def _readable(score: Score | None) -> str | None:
 
 
 def _read(system: System, draw: random.Random) -> list[dict[str, Any]]:
-    return [picture_part("user", system.codes), text_part("assistant", system.text)]
+    return [picture_part("user", system.codes), text_part("assistant", system.text, system.places)]
 
 
 def _draw(system: System, draw: random.Random) -> list[dict[str, Any]]:
-    return [text_part("user", system.text), picture_part("assistant", system.codes)]
+    return [text_part("user", system.text, system.places), picture_part("assistant", system.codes)]
 
 
 def _continue(system: System, draw: random.Random) -> list[dict[str, Any]] | None:

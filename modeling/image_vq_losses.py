@@ -50,16 +50,22 @@ def width_mask(widths: torch.Tensor | None, ink: torch.Tensor) -> torch.Tensor:
 
 
 def reconstruction_losses(
-    logits: torch.Tensor, ink: torch.Tensor, mask: torch.Tensor, stroke_weight: float, edge_weight: float
+    logits: torch.Tensor,
+    ink: torch.Tensor,
+    mask: torch.Tensor,
+    stroke_weight: float,
+    edge_weight: float,
+    more: torch.Tensor | float = 0.0,
 ) -> dict[str, torch.Tensor]:
     """`pixel`: weighted cross entropy of grey values, above what the picture itself has; `edge`: of the edges.
 
     Args:
         logits, ink: `(B, 1, H, W)`.
         mask: `(B, 1, 1, W)`.
+        more: `(B, 1, H, W)`, what pixels count beyond that.
     """
     logits, ink = logits.float(), ink.float()
-    weights = pixel_weights(ink, stroke_weight, edge_weight) * mask
+    weights = (pixel_weights(ink, stroke_weight, edge_weight) + more) * mask
     error = F.binary_cross_entropy_with_logits(logits, ink, reduction="none")
     # Grey pixels have an entropy that no picture gets below; without it a perfect picture costs nothing.
     error = error + torch.special.xlogy(ink, ink) + torch.special.xlogy(1 - ink, 1 - ink)

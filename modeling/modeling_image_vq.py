@@ -16,6 +16,7 @@ from ..configuration.configuration_image_vq import BORROWED_KINDS, ImageVQConfig
 from ..processing.errors import InputError
 from .borrowed_vq import BorrowedVQ
 from .image_vq_losses import PatchDiscriminator, reconstruction_losses, width_mask
+from .image_vq_reading import CodeReader, digit_boxes, reading_losses
 from .layers import ConvBlock, ResidualBlock
 from .quantizers import FiniteScalarQuantizer, VectorQuantizer, check_codes
 
@@ -134,6 +135,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
             )
         self.encoder = ImageEncoder(config, self.quantizer.dim)
         self.decoder = ImageDecoder(config, self.quantizer.dim)
+        if config.reading_weight:
+            self.reader = CodeReader(self.quantizer.dim, config.patch_height, config.patch_width)
         if config.adversarial_weight:
             self.discriminator = PatchDiscriminator()
         self.post_init()
@@ -181,12 +184,20 @@ class ImageVQModel(ImageVQPreTrainedModel):
         return self.decoder(values).sigmoid()
 
     @can_return_tuple
-    def forward(self, pixel_values: torch.Tensor, widths: torch.Tensor | None = None, **kwargs: Any) -> ImageVQOutput:
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        widths: torch.Tensor | None = None,
+        frets: torch.Tensor | None = None,
+        beats: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> ImageVQOutput:
         """Encodes and decodes.
 
         Args:
             pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
             widths: `(B,)` px; what lies to the right is padding and does not count in the loss.
+            frets, beats: What stands where, for `reading_weight` and `digit_weight`; see `reading_losses`.
             **kwargs: Not used.
         """
         self._check(pixel_values)
@@ -196,12 +207,17 @@ class ImageVQModel(ImageVQPreTrainedModel):
             return ImageVQOutput(reconstruction=self.borrowed.decode(codes), codes=codes)
         features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
         found = self.quantizer(features.movedim(1, -1))
-        logits = self.decoder(found.values.movedim(-1, 1))  # (B, 1, H, W)
+        values = found.values.movedim(-1, 1)
+        logits = self.decoder(values)  # (B, 1, H, W)
         mask = width_mask(widths, pixel_values)
-        losses = reconstruction_losses(logits, pixel_values, mask, config.stroke_weight, config.edge_weight)
+        more = 0.0 if frets is None else config.digit_weight * digit_boxes(frets, pixel_values.shape[-2])
+        losses = reconstruction_losses(logits, pixel_values, mask, config.stroke_weight, config.edge_weight, more)
         loss = config.pixel_weight * losses["pixel"] + config.edge_weight * losses["edge"]
         losses["commitment"] = found.loss
         loss = loss + config.commitment_weight * found.loss
+        if config.reading_weight and frets is not None and beats is not None:
+            losses |= (read := reading_losses(self.reader(values), frets, beats))
+            loss = loss + config.reading_weight * (read["frets"] + read["values"])
         if config.adversarial_weight:
             drawn = logits.sigmoid() * mask
             losses["adversarial"] = self.discriminator(pixel_values * mask, drawn, config.adversarial_weight)

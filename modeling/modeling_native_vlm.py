@@ -17,8 +17,8 @@ from ..configuration.configuration_image_vq import ImageVQConfig
 from ..configuration.configuration_native_vlm import NativeVLMConfig
 from .modeling_image_vq import ImageVQModel
 from .native_generation import NativeGenerationMixin
-from .native_layers import ModalityEmbedding, NativeAttention, NativeLayer, NativeMLP, rms_norm
-from .native_positions import mixed_angles, token_positions
+from .native_layers import HeadGain, ModalityEmbedding, NativeAttention, NativeLayer, NativeMLP, rms_norm
+from .native_positions import mixed_angles, placed_angles, placed_positions, token_positions
 
 AutoModel.register(ImageVQConfig, ImageVQModel, exist_ok=True)  # a flat export has no package to do it
 
@@ -65,6 +65,8 @@ class NativeVLMPreTrainedModel(PreTrainedModel):
             init.normal_(module.o_proj.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
         elif isinstance(module, NativeMLP):
             init.normal_(module.fc2.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
+        elif isinstance(module, HeadGain):
+            init.ones_(module.weight)
         elif isinstance(module, ModalityEmbedding):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):
@@ -102,6 +104,8 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, document_ids: Any = None
     ) -> torch.Tensor:
         """Positions `(B, 3, T)` of whole sequences; see `token_positions`."""
+        if self.config.rope == "placed":
+            return placed_positions(input_ids, self.vocabulary, attention_mask, document_ids)
         mixed = self.config.rope == "mixed"
         return token_positions(input_ids, self.vocabulary, attention_mask, document_ids, mixed)
 
@@ -139,13 +143,17 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
             if past:
                 raise ValueError("with a cache, give position_ids: where a token lies depends on all before it")
             position_ids = self.positions(input_ids, attention_mask, document_ids)
+        placed = self.config.rope == "placed"
         if position_ids.ndim == 2:
-            position_ids = position_ids[:, None].expand(-1, 3, -1)
+            others = torch.full_like(position_ids, -1) if placed else position_ids
+            position_ids = torch.stack([position_ids, others, others], dim=1)
         x = self.embed_tokens(input_ids)  # (B, T, D)
         if self.embed_modality is not None:
             x = x + self.embed_modality((input_ids >= self.vocabulary.text_size).long())
         x = self.drop(rms_norm(x, self.config.rms_norm_eps))
-        angles = mixed_angles(position_ids, x.shape[-1] // self.config.num_attention_heads, self.config.rope_theta)
+        dim = x.shape[-1] // self.config.num_attention_heads
+        turn = placed_angles if placed else mixed_angles
+        angles = turn(position_ids, dim, self.config.rope_theta)
         angles = tuple(part[:, None] for part in angles)  # (B, 1, T, d)
         mask = self._mask(x.shape[1], past, attention_mask, document_ids, x.device)
         for layer in self.layers:

@@ -26,6 +26,18 @@ def eager_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.
     return scores.masked_fill(~mask, float("-inf")).softmax(-1).to(v.dtype) @ v
 
 
+class HeadGain(nn.Module):
+    """One learnt factor for each head; begins at one."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(B, H, T, d)` to the same."""
+        return x * self.weight.to(x.dtype)
+
+
 class NativeAttention(nn.Module):
     """Causal attention with rotary positions and a norm on queries and keys."""
 
@@ -35,6 +47,7 @@ class NativeAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             setattr(self, name, nn.Linear(config.hidden_size, config.hidden_size, bias=False))
+        self.gain = HeadGain(self.num_heads) if config.query_gain else None
 
     def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         """`x` `(B, T, D)`; `mask` bool `(B, 1, T, K)`, true = may look."""
@@ -42,6 +55,8 @@ class NativeAttention(nn.Module):
         q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
         if self.config.qk_norm:
             q, k = rms_norm(q, self.config.rms_norm_eps), rms_norm(k, self.config.rms_norm_eps)
+        if self.gain is not None:
+            q = self.gain(q)
         q, k = rotate(q, *angles), rotate(k, *angles)
         if cache is not None:
             k, v = cache.update(k, v, self.index)
@@ -82,4 +97,4 @@ class NativeLayer(GradientCheckpointingLayer):
         return x + self.drop(self.mlp(rms_norm(x, self.eps)))
 
 
-__all__ = ["ModalityEmbedding", "NativeAttention", "NativeLayer", "NativeMLP", "eager_attend", "rms_norm"]
+__all__ = ["HeadGain", "ModalityEmbedding", "NativeAttention", "NativeLayer", "NativeMLP", "eager_attend", "rms_norm"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -52,7 +52,7 @@ def token_positions(
     document_ids: torch.Tensor | None = None,
     mixed: bool = True,
 ) -> torch.Tensor:
-    """Positions in time, rows and columns, `(B, 3, T)`.
+    """Positions in time, rows and columns, `(B, 3, T)`; see `placed_positions` for the third way.
 
     Text and the marks of a picture are counted, on all three axes alike. Inside of a picture that begins at `t`, a code
     lies at `(t, t + row, t + column)`; what comes behind the picture begins after its longer side, as in Qwen2-VL.
@@ -70,11 +70,7 @@ def token_positions(
     if spans is not None:
         extent = torch.maximum(spans.lines, spans.length + 1)
         step = torch.where(spans.inside, 0, counted) + torch.where(spans.closes, extent, 0)
-    time = (step.cumsum(1) - 1).clamp(min=0)  # (B, T)
-    if document_ids is not None:
-        first = torch.ones_like(document_ids, dtype=torch.bool)
-        first[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
-        time = time - torch.where(first, time, 0).cummax(1).values
+    time = _counted_in_documents(step, document_ids)
     if spans is None:
         return time[:, None].expand(-1, 3, -1)
     # The header is counted up to `time`; the codes begin one further.
@@ -83,6 +79,76 @@ def token_positions(
     row, column = (along, line) if vocabulary.scan == "columns" else (line, along)
     inside = spans.inside.long()
     return torch.stack([time + inside, time + inside * (1 + row), time + inside * (1 + column)], dim=1)
+
+
+def _first_of_documents(document_ids: torch.Tensor) -> torch.Tensor:
+    first = torch.ones_like(document_ids, dtype=torch.bool)
+    first[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    return first
+
+
+def _counted_in_documents(step: torch.Tensor, document_ids: torch.Tensor | None) -> torch.Tensor:
+    """Sum of the steps before each token, from the beginning of its document."""
+    time = (step.cumsum(1) - 1).clamp(min=0)  # (B, T)
+    if document_ids is not None:
+        time = time - torch.where(_first_of_documents(document_ids), time, 0).cummax(1).values
+    return time
+
+
+def placed_positions(
+    input_ids: torch.Tensor,
+    vocabulary: NativeVocabulary,
+    attention_mask: torch.Tensor | None = None,
+    document_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Positions `(B, 3, T)` in a plane that all pictures of a document, and the words of placed beats, share.
+
+    A code lies at `(time, row, column)`, rows counted so that the lowest of every picture is the same one, where the
+    staff stands. Text behind `<columns k>` lies at `(time, below the lowest row, k)`, up to the next picture. All else
+    has no place: row and column are -1, and `placed_angles` turns it by time alone. A picture takes one step of time.
+
+    Args:
+        input_ids, vocabulary, attention_mask, document_ids: As for `token_positions`.
+    """
+    v, ids = vocabulary, input_ids
+    counted = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.dtype)
+    spans = read_spans(ids, v)
+    time = _counted_in_documents(torch.where(spans.inside, 0, counted), document_ids) + spans.inside.long()
+    line = torch.div(spans.place, spans.length + 1, rounding_mode="floor")
+    along = spans.place - line * (spans.length + 1)
+    row, column = (along, line) if v.scan == "columns" else (line, along)
+    height = spans.length if v.scan == "columns" else spans.lines
+    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    header = torch.nn.functional.pad(ids, (2, 0), value=-1)[:, :-2] == v.boi  # gives the width
+    says = (ids >= v.first_columns) & (ids < v.first_code) & ~spans.inside & ~header
+    forgets = ids == v.boi
+    if document_ids is not None:
+        forgets = forgets | _first_of_documents(document_ids)
+    none = torch.full_like(ids, -1)
+    last = torch.where(says, index, none).cummax(1).values
+    placed = (last > torch.where(forgets & ~says, index, none).cummax(1).values) & ~spans.inside
+    said = ids.gather(1, last.clamp(min=0)) - v.first_columns
+    columns = torch.where(spans.inside, column, torch.where(placed, said, none))
+    rows = torch.where(spans.inside, v.max_rows - height + row, torch.where(placed, v.max_rows + 1, none))
+    return torch.stack([time, rows, columns], dim=1)
+
+
+def placed_angles(positions: torch.Tensor, dim: int, base: float, base_plane: float = 100.0) -> Any:
+    """Cosines and sines `(B, T, dim)` of `placed_positions`; of text without a place plain rotary embedding.
+
+    Frequencies 0, 3, 6, … turn with time as ever. 1, 4, 7, … turn with the row and 2, 5, 8, … with the column, from one
+    radian a patch on downwards: neighbours have to be told apart.
+    """
+    order = torch.arange(dim // 2, device=positions.device)
+    axis, rank = order % 3, torch.div(order, 3, rounding_mode="floor")
+    plain = base ** (-2 * order.float() / dim)
+    plane = base_plane ** (-rank.float() / max(-(-dim // 6), 1))
+    where = positions.float()
+    time = where[:, 0, :, None] * plain  # (B, T, dim / 2)
+    angle = torch.where(axis == 0, time, where[:, axis].transpose(1, 2) * plane)
+    angle = torch.where((positions[:, 1] < 0)[..., None], time, angle)
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
 
 
 def mixed_angles(positions: torch.Tensor, dim: int, base: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,4 +162,4 @@ def mixed_angles(positions: torch.Tensor, dim: int, base: float) -> tuple[torch.
     return angle.cos(), angle.sin()
 
 
-__all__ = ["mixed_angles", "read_spans", "token_positions"]
+__all__ = ["mixed_angles", "placed_angles", "placed_positions", "read_spans", "token_positions"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from .alphatex_constraints import DecodingContext, GrammarLogitsProcessor
 from .errors import InputError
 from .native_grids import GridLogitsProcessor
+from .native_places import begins_beat
 from .native_vocabulary import NativeVocabulary
 
 
@@ -25,6 +27,7 @@ class NativeLogitsProcessor(GridLogitsProcessor):
         max_length: Length, prompt included, by which all is closed.
         want: `"text"`, `"picture"` (one, then the end) or `"any"`.
         rows, columns: Size of the pictures, where it is given.
+        places: Before each beat its column is written; see `native_places`.
     """
 
     def __init__(
@@ -36,11 +39,12 @@ class NativeLogitsProcessor(GridLogitsProcessor):
         want: str = "any",
         rows: int | None = None,
         columns: int | None = None,
+        places: bool = False,
     ) -> None:
         if want not in ("text", "picture", "any"):
             raise InputError(None, f"want is {want!r}; use 'text', 'picture' or 'any'")
         super().__init__(vocabulary, max_length, rows, columns)
-        self.want = want
+        self.want, self.places = want, places
         self.text = _SpanGrammar(tokenizer, context, max_length, vocabulary.eoi)
         if len(self.text.grammar.id) > vocabulary.text_size:
             raise InputError(
@@ -58,6 +62,8 @@ class NativeLogitsProcessor(GridLogitsProcessor):
             texts = scores.clone()
             # The grammar keeps what it knows of rows by their tokens, so all rows are shown to it, in their order.
             out[:, : v.text_size] = self.text(input_ids, texts[:, : v.text_size])
+            if self.places:
+                self._place_beats(input_ids, scores, out, outside)
         for i, picture in enumerate(pictures):
             if picture is not None:
                 allowed = self.allowed(picture, len(rows[i]))
@@ -77,19 +83,47 @@ class NativeLogitsProcessor(GridLogitsProcessor):
                 out[i, grammar.end] = scores[i, grammar.end]
         return out
 
+    def _place_beats(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, out: torch.Tensor, outside: Sequence[int]
+    ) -> None:
+        """Where a beat may begin, its column comes in place of its first token; behind a column only that."""
+        v, states = self.vocabulary, self.text.states(input_ids)
+        for i in outside:
+            state = states[i]
+            if state is None or state.finished:
+                continue
+            found = sorted(begins_beat(state))
+            said = v.is_place(int(input_ids[i, -1]))
+            if said:
+                kept = out[i, found].clone()
+                out[i] = -torch.inf
+                out[i, found] = kept
+            elif found and bool(out[i, found].isfinite().any()):
+                out[i, found] = -torch.inf
+                out[i, v.first_columns : v.first_code] = scores[i, v.first_columns : v.first_code]
+
 
 class _SpanGrammar(GrammarLogitsProcessor):
     """The grammar for texts that begin after a special token or after a picture."""
 
     def __init__(self, tokenizer: object, context: object, max_length: int | None, eoi: int) -> None:
         super().__init__(tokenizer, context, max_length)  # type: ignore[arg-type]
-        self.eoi = eoi
+        self.eoi, self.text_size = eoi, eoi - 1
         self._starts = torch.cat([self._starts, torch.tensor([eoi])])
         self.start_ids = frozenset(self._starts.tolist())
 
     def begins(self, ids: Sequence[int]) -> bool:
         """Whether the next token would be the first of a text."""
         return not ids or ids[-1] in self.start_ids
+
+    def _state(self, context: DecodingContext, written: tuple[int, ...]) -> Any:
+        """As ever, columns left out: the grammar knows nothing of places."""
+        before = (context, written[:-1])
+        if written and written[-1] >= self.text_size and before in self._known:
+            return self._known[before]
+        if before not in self._known:
+            written = tuple(token for token in written if token < self.text_size)
+        return super()._state(context, written)
 
     def after_picture(self, ids: Sequence[int]) -> bool:
         """Whether a picture has just ended."""

@@ -12,7 +12,9 @@ A picture of `h` rows and `w` columns is written
 
     <boi> <rows h> <columns w>  line <line>  line <line>  …  <eoi>
 
-where a line is a column from top to bottom (`scan="columns"`: music runs from left to right, so what is drawn next
+In text, `<columns k>` says that what comes next is drawn in column k; see `native_places`.
+
+A line is a column from top to bottom (`scan="columns"`: music runs from left to right, so what is drawn next
 belongs to what is read next) or a row from left to right (`scan="rows"`).
 """
 
@@ -82,6 +84,24 @@ class NativeVocabulary:
         """All ids."""
         return self.first_code + self.codes
 
+    # --- places in text
+
+    def place(self, column: int) -> int:
+        """Id that says, outside of pictures, that what comes next is drawn in this column (from 0).
+
+        Raises:
+            InputError: There is no such column.
+        """
+        if not 0 <= column < self.max_columns:
+            raise InputError(None, f"column {column} lies outside a picture of {self.max_columns} columns")
+        return self.first_columns + column
+
+    def is_place(self, token: int) -> bool:
+        """Whether a token, outside of pictures, names a column."""
+        return self.first_columns <= token < self.first_code
+
+    # --- pictures
+
     def lines(self, rows: int, columns: int) -> tuple[int, int]:
         """Number of lines of a picture, and codes in each."""
         return (columns, rows) if self.scan == "columns" else (rows, columns)
@@ -90,8 +110,6 @@ class NativeVocabulary:
         """Tokens of a picture, from `<boi>` to `<eoi>`."""
         lines, length = self.lines(rows, columns)
         return HEADER + lines * (length + 1) + 1
-
-    # --- pictures
 
     def write_grid(self, codes: np.ndarray) -> list[int]:
         """Ids of a picture.
@@ -177,7 +195,7 @@ class NativeVocabulary:
         found: list[tuple[int, int]] = []
         place = 0
         while place < len(ids):
-            if ids[place] < self.text_size:
+            if ids[place] < self.text_size or self.is_place(ids[place]):
                 place += 1
                 continue
             if ids[place] != self.boi:

@@ -32,6 +32,7 @@ class NativeVLMProcessor(ProcessorMixin):
         scan: Whether a line of codes is a column or a row.
         patch_height, patch_width: Pixels of a patch.
         max_length: Tokens that fit into the model's window.
+        places: Whether text says where its beats are drawn (`rope="placed"`); see `native_places`.
         chat_template: How turns are written; the tokenizer's own when left out.
     """
 
@@ -46,11 +47,12 @@ class NativeVLMProcessor(ProcessorMixin):
         patch_height=16,
         patch_width=8,
         max_length=2048,
+        places=False,
         chat_template=None,
         **kwargs,
     ):
         self.image_vocab_size, self.max_rows, self.max_columns = image_vocab_size, max_rows, max_columns
-        self.scan = scan
+        self.scan, self.places = scan, places
         self.patch_height, self.patch_width, self.max_length = patch_height, patch_width, max_length
         self.image_token = "<|image|>"
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
@@ -68,6 +70,7 @@ class NativeVLMProcessor(ProcessorMixin):
             patch_height=vq.patch_height,
             patch_width=vq.patch_width,
             max_length=config.max_position_embeddings,
+            places=config.rope == "placed",
             **{name: getattr(config, name) for name in names},
         )
 
@@ -199,7 +202,8 @@ class NativeVLMProcessor(ProcessorMixin):
         found: list[Part] = []
         last = 0
         for begin, end in [*self.vocabulary.spans(ids), (len(ids), len(ids))]:
-            if text := self.tokenizer.decode(ids[last:begin], skip_special_tokens=True):
+            spelt = [token for token in ids[last:begin] if token < self.vocabulary.text_size]
+            if text := self.tokenizer.decode(spelt, skip_special_tokens=True):
                 found.append(text)
             if begin < end:
                 found.append(self.vocabulary.read_grid(ids[begin:end]))
@@ -208,7 +212,7 @@ class NativeVLMProcessor(ProcessorMixin):
 
     def logits_processor(self, **options: Any) -> NativeLogitsProcessor:
         """The rules of `NativeLogitsProcessor` for this vocabulary."""
-        return NativeLogitsProcessor(self.vocabulary, self.tokenizer, **options)
+        return NativeLogitsProcessor(self.vocabulary, self.tokenizer, places=self.places, **options)
 
     def to_canvas(self, picture: Image.Image, has_score: bool | None = None) -> np.ndarray:
         """A drawn picture on the canvas that ScoreVLM reads; see `grid_to_canvas`."""

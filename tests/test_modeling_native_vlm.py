@@ -52,6 +52,11 @@ class TestMixedColumns(NativeLaws):
         return NativeVLMProcessor.for_model(native_config(), ScoreImageProcessor(), AlphaTexTokenizer())
 
 
+class TestPlaced(NativeLaws):
+    def tiny_config(self) -> Any:
+        return native_config(rope="placed", query_gain=True)
+
+
 class TestPlainRows(NativeLaws):
     def tiny_config(self) -> Any:
         return native_config(rope="plain", scan="rows", modality_embedding=False, qk_norm=False, logit_softcap=None)
@@ -123,7 +128,7 @@ def test_angles_of_text_are_plain_rotary_angles() -> None:
 # --- packing, padding, the future -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rope", ["mixed", "plain"])
+@pytest.mark.parametrize("rope", ["mixed", "plain", "placed"])
 def test_packed_documents_are_as_if_alone(rope: str) -> None:
     model = make(rope=rope)
     one, two = sequences(model.config)
@@ -304,7 +309,7 @@ def language_model(**changes: Any) -> NanoChatForCausalLM:
     return NanoChatForCausalLM(NanoChatConfig(**{**sizes, "num_key_value_heads": 2, **changes})).eval()
 
 
-@pytest.mark.parametrize("rope", ["mixed", "plain"])
+@pytest.mark.parametrize("rope", ["mixed", "plain", "placed"])
 def test_text_is_what_the_language_model_says(rope: str) -> None:
     model, source = make(rope=rope), language_model()
     take_over_language_model(model, source)

@@ -120,7 +120,7 @@ def test_pictures_are_chosen_and_batched(tmp_path: Path) -> None:
         pictures[i]["picture"].shape[1] for i in range(4)
     ]
     blank = PictureCollate(GridGeometry())([pictures[4]])
-    assert not blank["pixel_values"].any() and blank["pixel_values"].shape == (1, 1, 16, 8)
+    assert not blank["pixel_values"].any() and blank["pixel_values"].shape == (1, 1, 80, 8)
     with pytest.raises(InputError, match="3 columns or fewer"):
         GridPictures(systems, GridGeometry(), max_columns=3)
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..datasets_scripts.interleaved_lessons import part_codes
 from ..processing.errors import InputError
+from ..processing.native_places import beat_starts, with_places
 from .loading import mix_seed
 
 
@@ -73,18 +74,24 @@ class Sequences:
         tokenizer: `AlphaTexTokenizer`.
         vocabulary: `NativeVocabulary`.
         learn_prompts: Learn what is asked, too, beside the answers.
+        places: Say before each beat its column, where it is known; in what is asked too, and learn it there.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: Any, learn_prompts: bool = False) -> None:
+    def __init__(self, tokenizer: Any, vocabulary: Any, learn_prompts: bool = False, places: bool = False) -> None:
         self.tokenizer, self.vocabulary, self.learn_prompts = tokenizer, vocabulary, learn_prompts
+        self.places = places
         names = ("<|bos|>", "<|user|>", "<|end|>", "<|assistant|>")
         self.bos, self.user, self.end, self.assistant = (tokenizer.convert_tokens_to_ids(name) for name in names)
 
-    def part(self, part: dict[str, Any]) -> list[int]:
-        """Ids of one part."""
+    def part(self, part: dict[str, Any]) -> tuple[list[int], list[bool]]:
+        """Ids of one part, and which of them are columns of beats."""
         if part["kind"] == "picture":
-            return self.vocabulary.write_grid(part_codes(part))
-        return self.tokenizer.encode(part["text"], add_special_tokens=False)
+            ids = self.vocabulary.write_grid(part_codes(part))
+        elif self.places and len(part["places"]):
+            return with_places(*beat_starts(self.tokenizer, part["text"]), part["places"], self.vocabulary)
+        else:
+            ids = self.tokenizer.encode(part["text"], add_special_tokens=False)
+        return ids, [False] * len(ids)
 
     def __call__(self, lesson: dict[str, Any], unasked: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Ids `(T,)`, and which of them are learnt, bool `(T,)`.
@@ -96,10 +103,12 @@ class Sequences:
         """
         asked = [] if unasked else [self.part(p) for p in lesson["parts"] if p["role"] == "user"]
         answered = [self.part(p) for p in lesson["parts"] if p["role"] == "assistant"]
-        prompt = [self.bos, self.user, *(token for ids in asked for token in ids), self.end, self.assistant]
-        ids = [*prompt, *(token for ids in answered for token in ids), self.end]
+        prompt = [self.bos, self.user, *(token for ids, _ in asked for token in ids), self.end, self.assistant]
+        ids = [*prompt, *(token for ids, _ in answered for token in ids), self.end]
         learnt = np.ones(len(ids), dtype=bool)
-        learnt[: 1 if self.learn_prompts else len(prompt)] = False
+        learnt[: len(prompt)] = self.learn_prompts
+        learnt[2 : len(prompt) - 2] |= np.array([place for _, said in asked for place in said], dtype=bool)
+        learnt[0] = False
         return np.array(ids, dtype=np.int32), learnt
 
 

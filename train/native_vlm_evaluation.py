@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ..processing.alphatex_grammar import Score, read_alphatex
+from ..processing.native_places import drawing_prompt
 from .image_vq_evaluation import read_canvas
 from .metrics_image import image_match
 from .native_vlm_data import LessonCollate, PackedLessons
@@ -101,10 +102,10 @@ def draw_and_read(
     staff = read_alphatex(text).staves[0]
     about: dict[str, Any] = {"score": "score" in staff.show, "strings": staff.strings}
     about["metre"] = staff.bars[0].time_signature or (4, 4)
-    inputs = processor(text=processor.draw_prompt(text)).to(model.device)
     free = processor.unconditional_ids().to(model.device)
     started = time.monotonic()
-    drawn = model.generate_images(**inputs, unconditional_ids=free, guidance_scale=guidance_scale, **options)[0]
+    prompt = drawing_prompt(model, processor, text)
+    drawn = model.generate_images(prompt, torch.ones_like(prompt), free, guidance_scale, **options)[0]
     seconds = time.monotonic() - started
     true = model.decode_pictures([torch.from_numpy(np.asarray(codes, dtype=np.int64))])[0]
     scores = [_read_or_nothing(tower, processor.to_canvas(picture, about["score"]), about) for picture in (drawn, true)]

@@ -53,7 +53,7 @@ class ImageVQArguments:
     validation_pictures: int = option(200, "pictures of the validation set that are looked at")
     model: str = option("", "model folder to go on from, or to probe")
     tower: str = option("", "stage probe: folder of a ScoreTower, or of a ScoreVLM that has one")
-    preset: str = option("base", "size of a new model", choices=("tiny", "base", "square"))
+    preset: str = option("strings", "kind of a new model", choices=("tiny", "base", "strings", "square"))
     codebook: str = option("", "of a new model: vq or fsq; empty: the preset's own", choices=("", "vq", "fsq"))
     codebook_size: int = option(0, "codes of a new vq model; 0: 2,048")
     fsq_levels: list[int] = option([], "levels of a new fsq model; empty: the preset's own")  # noqa: RUF009

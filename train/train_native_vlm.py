@@ -50,7 +50,8 @@ class NativeVLMArguments:
     lm: str = option("", "model folder of a language model to start a new model from")
     new_rows_only: bool = option(False, "only what belongs to pictures learns: rows of embedding and head")
     preset: str = option("base", "size of a new model; --lm brings its own", choices=("tiny", "small", "base"))
-    rope: str = option("mixed", "positions of a new model", choices=("mixed", "plain"))
+    rope: str = option("placed", "positions of a new model", choices=("placed", "mixed", "plain"))
+    query_gain: bool = option(True, "whether heads of a new model learn how sharply they look")
     scan: str = option("columns", "order of the codes of a new model", choices=("columns", "rows"))
     modality_embedding: bool = option(True, "whether a new model tells text from pictures by an embedding")
     text_loss_weight: float = option(1.0, "what a label that is text counts")
@@ -101,7 +102,7 @@ def build_model(args: NativeVLMArguments) -> tuple[Any, Any]:
     tokenizer = AlphaTexTokenizer()
     source = _language_model(args.lm) if args.lm else None
     changes: dict[str, Any] = {"vq_config": image_vq.config, "text_vocab_size": len(tokenizer), **weights}
-    changes |= {name: getattr(args, name) for name in ("rope", "scan", "modality_embedding", "dropout")}
+    changes |= {name: getattr(args, name) for name in ("rope", "scan", "modality_embedding", "dropout", "query_gain")}
     changes |= {"max_rows": image_vq.config.geometry.max_rows(), "initializer_range": 0.02}
     if source is not None:
         names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
@@ -139,7 +140,7 @@ def run_train(args: NativeVLMArguments, training: TrainingArguments) -> Any:
     if args.new_rows_only:
         freeze_all_but_new_rows(model)
         training = replace(training, weight_decay=0.0)
-    write = Sequences(processor.tokenizer, model.config.vocabulary, args.learn_prompts)
+    write = Sequences(processor.tokenizer, model.config.vocabulary, args.learn_prompts, model.config.rope == "placed")
     lessons = read_lessons(args.data, "train", args.lessons)
     rows = PackedLessons(lessons, write, args.window, training.seed, args.unasked)
     if rows.too_long:
