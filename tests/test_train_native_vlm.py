@@ -94,6 +94,10 @@ def test_packed_rows(write: Sequences) -> None:
     assert (batch["labels"][2, length:] == -100).all()
     learnt = batch["labels"] != -100
     assert torch.equal(batch["labels"][learnt], batch["input_ids"][learnt])
+    alone = PackedLessons([LESSON] * 5 + [long], write, 2 * length + 3, unasked=0.0, longest=2000)
+    assert alone.too_long == 0 and sorted(map(len, alone.rows)) == [1, 1, 2, 2]
+    some = PackedLessons([{**LESSON, "lesson": "text"}] * 100 + [LESSON], write, 100, others=0.2)
+    assert 8 < len(some.sequences) < 36
     with pytest.raises(InputError, match="all 1 lessons are longer"):
         PackedLessons([long], write, 20)
 
@@ -238,8 +242,8 @@ def test_codes_of_another_tokenizer_are_refused(folder: Path, tmp_path: Path) ->
         train_native_vlm.main(settings(folder, tmp_path, z_loss_weight=-1))
     with pytest.raises(InputError, match=r"12.*64"):
         train_image_vq.main(["--packed", str(folder / "a"), "--codebook_size", "12", "--preset", "tiny"])
-    with pytest.raises(InputError, match="window is 4000"):
-        train_native_vlm.main(settings(folder, tmp_path, window=4000))
+    with pytest.raises(InputError, match="longest is 4000"):
+        train_native_vlm.main(settings(folder, tmp_path, longest=4000))
     with pytest.raises(InputError, match="no lessons of the split"):
         read_lessons(folder / "lessons", "test")
     with pytest.raises(InputError, match="no lessons sing"):

@@ -115,7 +115,8 @@ class Sequences:
 class PackedLessons(Dataset):
     """Rows of up to `window` tokens, each of several lessons, put together anew by the seed.
 
-    Every lesson comes once in an epoch. Longer ones than the window are left out; `too_long` counts them.
+    Every lesson comes once in an epoch. Longer ones than the window have a row of their own; those longer than
+    `longest` are left out, and `too_long` counts them.
 
     Args:
         lessons: Rows of `read_lessons`.
@@ -123,23 +124,34 @@ class PackedLessons(Dataset):
         window: Tokens of a row.
         seed: Decides which lessons come together, and which go unasked.
         unasked: Part of the lessons `draw` that leave out what is asked.
+        longest: Tokens of the longest lesson; 0: the window.
+        others: Part of the lessons that neither read nor draw that is kept.
     """
 
     def __init__(
-        self, lessons: Sequence[dict[str, Any]], sequences: Sequences, window: int, seed: int = 0, unasked: float = 0.1
+        self,
+        lessons: Sequence[dict[str, Any]],
+        sequences: Sequences,
+        window: int,
+        seed: int = 0,
+        unasked: float = 0.1,
+        longest: int = 0,
+        others: float = 1.0,
     ) -> None:
         self.sequences: list[tuple[np.ndarray, np.ndarray]] = []
         draw = np.random.default_rng(mix_seed(seed, 7))
-        self.too_long = 0
+        self.too_long, longest = 0, max(window, longest)
         for lesson in lessons:
+            if others < 1 and lesson["lesson"] not in ("read", "draw") and draw.random() >= others:
+                continue
             alone = lesson["lesson"] == "draw" and draw.random() < unasked
             found = sequences(lesson, alone)
-            if len(found[0]) > window:
+            if len(found[0]) > longest:
                 self.too_long += 1
             else:
                 self.sequences.append(found)
         if not self.sequences:
-            raise InputError(None, f"all {self.too_long} lessons are longer than the window of {window} tokens")
+            raise InputError(None, f"all {self.too_long} lessons are longer than the window of {longest} tokens")
         order = draw.permutation(len(self.sequences))
         self.rows = first_fit([(int(i), len(self.sequences[i][0])) for i in order], window)
 

@@ -58,7 +58,9 @@ class NativeVLMArguments:
     image_loss_weight: float = option(1.0, "what a label that belongs to a picture counts")
     z_loss_weight: float = option(1e-4, "weight of the z-loss")
     dropout: float = option(0.0, "dropout after attention and feed-forward")
-    window: int = option(1024, "tokens of a packed row")
+    window: int = option(512, "tokens of a packed row; a longer lesson has a row of its own")
+    longest: int = option(0, "tokens of the longest lesson, longer ones are left out; 0: the model's window")
+    others: float = option(1.0, "part of the lessons that neither read nor draw that is kept")
     unasked: float = option(0.1, "part of the drawing lessons without their text, for guidance")
     learn_prompts: bool = option(False, "learn what is asked, too")
     smoke: bool = option(False, "4 steps of a tiny model on made-up lessons")
@@ -132,23 +134,22 @@ def run_train(args: NativeVLMArguments, training: TrainingArguments) -> Any:
 
     model, processor = build_model(args)
     check_tokenizer(args.data, model.image_vq)
-    if args.window > model.config.max_position_embeddings:
-        raise InputError(
-            None, f"window is {args.window}, the model has places for {model.config.max_position_embeddings}"
-        )
+    longest = max(args.window, args.longest or model.config.max_position_embeddings)
+    if longest > model.config.max_position_embeddings:
+        raise InputError(None, f"longest is {longest}, the model has places for {model.config.max_position_embeddings}")
     model.image_vq.requires_grad_(False)
     if args.new_rows_only:
         freeze_all_but_new_rows(model)
         training = replace(training, weight_decay=0.0)
     write = Sequences(processor.tokenizer, model.config.vocabulary, args.learn_prompts, model.config.rope == "placed")
     lessons = read_lessons(args.data, "train", args.lessons)
-    rows = PackedLessons(lessons, write, args.window, training.seed, args.unasked)
+    rows = PackedLessons(lessons, write, args.window, training.seed, args.unasked, longest, args.others)
     if rows.too_long:
-        print(f"{rows.too_long} of {len(lessons)} lessons are longer than {args.window} tokens and left out")
+        print(f"{rows.too_long} of {len(lessons)} lessons are longer than {longest} tokens and left out")
     evaluate, pad = None, processor.tokenizer.pad_token_id
     if args.validation_lessons and any(Path(args.data).glob("data/validation-*.parquet")):
         held_out = read_lessons(args.data, "validation", args.lessons, args.validation_lessons)
-        looked_at = PackedLessons(held_out, write, args.window, 0, 0.0)
+        looked_at = PackedLessons(held_out, write, args.window, 0, 0.0, longest)
         evaluate = lambda m: evaluate_lessons(m, looked_at, pad)  # noqa: E731
     return train(
         model,
