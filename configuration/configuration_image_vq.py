@@ -49,14 +49,17 @@ class ImageVQConfig(PreTrainedConfig):
         codebook_dim: Numbers in a code's vector (`"vq"`). Few numbers of length one keep the codebook in use
             (ViT-VQGAN, arXiv 2110.04627, section 3.2).
         fsq_levels: Levels of each number (`"fsq"`).
+        fsq_dither: Part of the numbers that training moves by noise instead of rounding them (`"fsq"`).
         ema_decay: How slowly the learnt vectors follow.
         revive_below: A code that is chosen less often than this in a batch, on average, starts anew at a vector of the
             present batch.
         codebook_warmup: Training steps in which the decoder sees features and not yet codes (`"vq"`).
         commitment_weight: Of the distance between features and codes.
-        pixel_weight: Of the pixels' cross entropy.
+        pixel_weight: Of the pixels' cross entropy; with `edge_weight` 0 too, training draws nothing and only reads.
         stroke_weight: How much more a pixel counts that belongs to a stroke, or lies beside one; staff lines do not.
         edge_weight: How much more a pixel counts where the picture changes, and weight of the difference of edges.
+        tower: Sizes of a dense tower's convolutions (`tower_sizes`), which then are the first, frozen part of the
+            encoder: they can read digits already. For patches 8 px high; `None`: the encoder learns all by itself.
         reading_weight: Of a small head that reads frets and note values off the codes in training; 0: there is none.
         digit_weight: How much more a pixel counts on a digit of the tab, where training knows of it.
         adversarial_weight: Of a small discriminator's gradient; 0: there is none.
@@ -77,6 +80,7 @@ class ImageVQConfig(PreTrainedConfig):
     codebook_size: int | None = None
     codebook_dim: int = 16
     fsq_levels: list[int] | tuple[int, ...] = (8, 8, 8, 4)
+    fsq_dither: float | int = 0.0
     ema_decay: float | int = 0.99
     revive_below: float | int = 0.02
     codebook_warmup: int = 400
@@ -84,6 +88,7 @@ class ImageVQConfig(PreTrainedConfig):
     pixel_weight: float | int = 1.0
     stroke_weight: float | int = 4.0
     edge_weight: float | int = 1.0
+    tower: dict | None = None
     reading_weight: float | int = 0.0
     digit_weight: float | int = 0.0
     adversarial_weight: float | int = 0.0
@@ -101,6 +106,8 @@ class ImageVQConfig(PreTrainedConfig):
                 f"patches of {self.patch_height} x {self.patch_width} need {len(self.strides)} channels above 0, "
                 f"got {self.channels}"
             )
+        if self.tower is not None and self.patch_height != 8:
+            raise ValueError(f"a tower sees rows of 8 px, but patches are {self.patch_height} px high")
         levels = math.prod(self.fsq_levels)
         if self.codebook == "fsq" and (not self.fsq_levels or min(self.fsq_levels) < 2):
             raise ValueError(f"fsq_levels are 2 or more each, got {self.fsq_levels}")
@@ -125,6 +132,7 @@ class ImageVQConfig(PreTrainedConfig):
             "stroke_weight",
             "edge_weight",
             "reading_weight",
+            "fsq_dither",
             "digit_weight",
         ):
             if getattr(self, name) < 0:

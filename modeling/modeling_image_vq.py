@@ -17,6 +17,7 @@ from ..processing.errors import InputError
 from .borrowed_vq import BorrowedVQ
 from .image_vq_losses import PatchDiscriminator, reconstruction_losses, width_mask
 from .image_vq_reading import CodeReader, digit_boxes, reading_losses
+from .image_vq_tower import TowerEncoder
 from .layers import ConvBlock, ResidualBlock
 from .quantizers import FiniteScalarQuantizer, VectorQuantizer, check_codes
 
@@ -127,13 +128,15 @@ class ImageVQModel(ImageVQPreTrainedModel):
             return
         self.quantizer: VectorQuantizer | FiniteScalarQuantizer
         if config.codebook == "fsq":
-            self.quantizer = FiniteScalarQuantizer(config.fsq_levels)
+            self.quantizer = FiniteScalarQuantizer(config.fsq_levels, config.fsq_dither)
         else:
             assert config.codebook_size is not None
             self.quantizer = VectorQuantizer(
                 config.codebook_size, config.codebook_dim, config.ema_decay, config.revive_below, config.codebook_warmup
             )
-        self.encoder = ImageEncoder(config, self.quantizer.dim)
+        self.encoder: ImageEncoder | TowerEncoder = (TowerEncoder if config.tower else ImageEncoder)(
+            config, self.quantizer.dim
+        )
         self.decoder = ImageDecoder(config, self.quantizer.dim)
         if config.reading_weight:
             self.reader = CodeReader(self.quantizer.dim, config.patch_height, config.patch_width)
@@ -208,6 +211,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
         features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
         found = self.quantizer(features.movedim(1, -1))
         values = found.values.movedim(-1, 1)
+        if self.training and not config.pixel_weight and not config.edge_weight and frets is not None:
+            return self._read_only(values, found.codes, frets, beats)
         logits = self.decoder(values)  # (B, 1, H, W)
         mask = width_mask(widths, pixel_values)
         more = 0.0 if frets is None else config.digit_weight * digit_boxes(frets, pixel_values.shape[-2])
@@ -228,6 +233,13 @@ class ImageVQModel(ImageVQPreTrainedModel):
             codes=found.codes,
             losses={name: value.detach() for name, value in losses.items()},
         )
+
+    def _read_only(self, values: torch.Tensor, codes: Any, frets: torch.Tensor, beats: Any) -> ImageVQOutput:
+        """Training in which only the head learns from the codes: nothing is drawn."""
+        read = reading_losses(self.reader(values), frets, beats)
+        losses = {name: value.detach() for name, value in read.items()}
+        loss = self.config.reading_weight * (read["frets"] + read["values"])
+        return ImageVQOutput(loss=loss, codes=codes, losses=losses)
 
 
 def borrow_image_vq(name: str) -> ImageVQModel:

@@ -14,7 +14,8 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from ..configuration.configuration_score_tower import ScoreTowerConfig
 from .dense_losses import dense_loss
-from .layers import ConvBlock, ResidualBlock, TransformerLayer, convolve_and_normalise, rotary_angles
+from .layers import TransformerLayer, rotary_angles
+from .tower_convolutions import add_convolutions, convolve
 
 SLOTS = 2  # of 4 px in a column of 8 px
 LABELLED = frozenset(
@@ -154,30 +155,6 @@ class ScoreTowerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.num_batches_tracked)
 
 
-class FinePath(nn.Module):
-    """From the picture to the size of the second stage in small steps.
-
-    The stem looks at 9×8 px at once and steps 5 px down: a staccato dot or a digit of a grace note is lost between its
-    few filters. Here the first steps are 2 px.
-    """
-
-    def __init__(self, channels: tuple[int, ...], outputs: int) -> None:
-        super().__init__()
-        first, second = channels
-        self.conv1 = nn.Conv2d(1, first, 5, stride=2, padding=2, bias=False)
-        self.norm1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, stride=(1, 2), padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(second)
-        self.conv3 = nn.Conv2d(second, outputs, (5, 3), stride=(5, 1), padding=(0, 1), bias=False)
-        self.norm3 = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`(B, 1, H, W)` to `(B, outputs, H / 10, W / 4)`."""
-        x = F.relu(convolve_and_normalise(self.conv1, self.norm1, x))  # (B, first, H/2, W/2)
-        x = F.relu(convolve_and_normalise(self.conv2, self.norm2, x))  # (B, second, H/2, W/4)
-        return convolve_and_normalise(self.conv3, self.norm3, x)
-
-
 class ScoreTowerModel(ScoreTowerPreTrainedModel):
     """Convolutions down to one row a string, a transformer along the columns, dense heads on both.
 
@@ -191,20 +168,8 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
 
     def __init__(self, config: ScoreTowerConfig) -> None:
         super().__init__(config)
-        one, two, three = config.stage_channels
-        self.stem = nn.Conv2d(1, config.stem_channels, (9, 8), stride=(5, 4), padding=(2, 2), bias=False)
-        self.stem_norm = nn.BatchNorm2d(config.stem_channels)
-        depths = config.stage_depths
-        self.stages = nn.Sequential(
-            ConvBlock(config.stem_channels, one),
-            *[ResidualBlock(one) for _ in range(depths[0])],
-            ConvBlock(one, two, stride=(2, 1)),
-            *[ResidualBlock(two) for _ in range(depths[1])],
-            ConvBlock(two, three, stride=(1, 2)),
-            *[ResidualBlock(three) for _ in range(depths[2])],
-        )
-        self.fine = FinePath(tuple(config.fine_channels), two) if config.fine_channels else None
-        self.fine_joins = 1 + depths[0]  # behind the first block of the second stage
+        add_convolutions(self, config)
+        three = config.stage_channels[-1]
         self.from_lower = nn.Linear(three * config.lower_rows, config.hidden_size)
         self.from_upper = nn.Linear(three * config.upper_rows, config.hidden_size)
         # Marks over the tab (tempo, palm mute, bends) stand at any height: their strongest sight in a column counts.
@@ -244,11 +209,7 @@ class ScoreTowerModel(ScoreTowerPreTrainedModel):
             raise ValueError(
                 f"a picture must be a multiple of 10 high (at least {10 * low}) and of 16 wide, got {height} x {width}"
             )
-        x = F.relu(convolve_and_normalise(self.stem, self.stem_norm, pixel_values))  # (B, C, H/5, W/4)
-        for place, stage in enumerate(self.stages):
-            x = stage(x)
-            if self.fine is not None and place == self.fine_joins:
-                x = x + self.fine(pixel_values)  # (B, C, H/10, W/4)
+        x = convolve(self, pixel_values)
         rows, columns = x.shape[-2:]
         lower = x[:, :, -low:]  # (B, C, low, T)
         hidden = self.from_lower(lower.flatten(1, 2).transpose(1, 2))  # (B, T, D)

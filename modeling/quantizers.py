@@ -111,11 +111,16 @@ class FiniteScalarQuantizer(nn.Module):
 
     The paper bounds with a shifted tanh so that even counts of levels fit; here a sigmoid times the number of steps
     does the same for all counts.
+
+    Args:
+        levels: Of each number.
+        dither: Part of the numbers that training moves by noise as wide as a level, in place of rounding them: what
+            has to be told apart then moves apart, where rounding gives no gradient that says so.
     """
 
-    def __init__(self, levels: Sequence[int]) -> None:
+    def __init__(self, levels: Sequence[int], dither: float = 0.0) -> None:
         super().__init__()
-        self.levels, self.size, self.dim = tuple(levels), math.prod(levels), len(levels)
+        self.levels, self.size, self.dim, self.dither = tuple(levels), math.prod(levels), len(levels), dither
 
     def _steps(self, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor([n - 1 for n in self.levels], device=like.device, dtype=torch.float32)
@@ -134,7 +139,11 @@ class FiniteScalarQuantizer(nn.Module):
         steps = self._steps(features)
         bounded = torch.sigmoid(features.float()) * steps
         rounded = bounded.detach().round()
-        values = (bounded + (rounded - bounded).detach()) * 2 / steps - 1
+        moved = rounded - bounded.detach()
+        if self.training and self.dither:
+            noisy = torch.rand_like(bounded) < self.dither
+            moved = torch.where(noisy, torch.rand_like(bounded) - 0.5, moved)
+        values = (bounded + moved) * 2 / steps - 1
         codes = torch.zeros(features.shape[:-1], dtype=torch.long, device=features.device)
         for place in reversed(range(self.dim)):
             codes = codes * self.levels[place] + rounded[..., place].long()

@@ -52,12 +52,14 @@ class ImageVQArguments:
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
     validation_pictures: int = option(200, "pictures of the validation set that are looked at")
     model: str = option("", "model folder to go on from, or to probe")
-    tower: str = option("", "stage probe: folder of a ScoreTower, or of a ScoreVLM that has one")
+    tower: str = option("", "folder of a ScoreTower, or of a ScoreVLM that has one: eyes of a new model; probe: reader")
     preset: str = option("strings", "kind of a new model", choices=("tiny", "base", "strings", "square"))
     codebook: str = option("", "of a new model: vq or fsq; empty: the preset's own", choices=("", "vq", "fsq"))
     codebook_size: int = option(0, "codes of a new vq model; 0: 2,048")
     fsq_levels: list[int] = option([], "levels of a new fsq model; empty: the preset's own")  # noqa: RUF009
     codebook_warmup: int = option(400, "steps in which the decoder of a new vq model sees features, not yet codes")
+    read_only: bool = option(False, "only the head that reads the codes learns: a first stage, three times as fast")
+    fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
     max_bars: int = option(2, "longest systems, in bars; 0: all")
     max_columns: int = option(96, "widest systems, in patches")
@@ -69,12 +71,14 @@ class ImageVQArguments:
 def build_model(args: ImageVQArguments) -> Any:
     """A new model of the preset, or the one to go on from."""
     from ..configuration.configuration_image_vq import PRESETS
+    from ..modeling.image_vq_tower import copy_eyes, tower_sizes
     from ..modeling.modeling_image_vq import ImageVQModel
 
     if args.model:
         if not (Path(args.model) / "config.json").is_file():
             raise InputError(args.model, "is no model folder")
-        return ImageVQModel.from_pretrained(args.model)
+        model = ImageVQModel.from_pretrained(args.model)
+        return set_losses(model, args)
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("adversarial_weight", "codebook_warmup")}
     if args.codebook:
         changes |= {"codebook": args.codebook, "codebook_size": None}
@@ -82,10 +86,43 @@ def build_model(args: ImageVQArguments) -> Any:
         changes["codebook_size"] = args.codebook_size
     if args.fsq_levels:
         changes["fsq_levels"] = args.fsq_levels
+    tower = load_tower(args.tower) if args.tower else None
+    if tower is not None:
+        changes["tower"] = tower_sizes(tower.config)
     try:
-        return ImageVQModel(PRESETS[args.preset](**changes))
+        model = ImageVQModel(PRESETS[args.preset](**changes))
     except ValueError as error:
         raise InputError(None, str(error)) from error
+    if tower is not None:
+        copy_eyes(model.encoder, tower)
+    return set_losses(model, args)
+
+
+def set_losses(model: Any, args: ImageVQArguments) -> Any:
+    """What this stage learns from."""
+    config, usual = model.config, type(model.config)
+    if config.borrowed is None and config.codebook == "fsq":
+        config.fsq_dither = model.quantizer.dither = args.fsq_dither
+    for name in ("pixel_weight", "edge_weight"):
+        if args.read_only or not getattr(config, name):
+            setattr(config, name, 0.0 if args.read_only else getattr(usual, name))
+    if args.read_only and not config.reading_weight:
+        raise InputError(None, "read_only asks for a model that has a head to read: --preset strings")
+    return model
+
+
+def load_tower(folder: str) -> Any:
+    """A dense tower, by itself or out of a ScoreVLM, in float32."""
+    from transformers import AutoConfig
+
+    from ..modeling.modeling_score_tower import ScoreTowerModel
+    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
+
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(folder, "is no model folder")
+    if AutoConfig.from_pretrained(folder).model_type == "score_vlm":
+        return ScoreVLMForConditionalGeneration.from_pretrained(folder).vision_tower.float().eval()
+    return ScoreTowerModel.from_pretrained(folder).float().eval()
 
 
 def image_vq_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -128,10 +165,6 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
 
 def run_probe(args: ImageVQArguments) -> dict[str, float]:
     """Figures of the tokenizer and of the reader, printed as JSON."""
-    from transformers import AutoConfig
-
-    from ..modeling.modeling_score_tower import ScoreTowerModel
-    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
     from .image_vq_evaluation import digit_probe, evaluate_image_vq
 
     if not (args.model and args.packed_validation):
@@ -140,11 +173,7 @@ def run_probe(args: ImageVQArguments) -> dict[str, float]:
     pictures = pictures_of(args, args.packed_validation, model, 0.0)
     figures = evaluate_image_vq(model, pictures, args.validation_pictures)
     if args.tower:
-        if AutoConfig.from_pretrained(args.tower).model_type == "score_vlm":
-            tower = ScoreVLMForConditionalGeneration.from_pretrained(args.tower).vision_tower
-        else:
-            tower = ScoreTowerModel.from_pretrained(args.tower)
-        figures |= digit_probe(model, tower.float().eval(), pictures, args.validation_pictures)
+        figures |= digit_probe(model, load_tower(args.tower), pictures, args.validation_pictures)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
     return figures
 
