@@ -49,6 +49,7 @@ class ImageVQConfig(PreTrainedConfig):
         codebook_dim: Numbers in a code's vector (`"vq"`). Few numbers of length one keep the codebook in use
             (ViT-VQGAN, arXiv 2110.04627, section 3.2).
         fsq_levels: Levels of each number (`"fsq"`).
+        decoder_table: The decoder has a vector of its own for each code, beside the code's value.
         fsq_dither: Part of the numbers that training moves by noise instead of rounding them (`"fsq"`).
         ema_decay: How slowly the learnt vectors follow.
         revive_below: A code that is chosen less often than this in a batch, on average, starts anew at a vector of the
@@ -80,6 +81,7 @@ class ImageVQConfig(PreTrainedConfig):
     codebook_size: int | None = None
     codebook_dim: int = 16
     fsq_levels: list[int] | tuple[int, ...] = (8, 8, 8, 4)
+    decoder_table: bool = False
     fsq_dither: float | int = 0.0
     ema_decay: float | int = 0.99
     revive_below: float | int = 0.02

@@ -75,14 +75,22 @@ class ImageDecoder(nn.Module):
         self.last_stride = strides[0]
         self.out = nn.Conv2d(widths[0], strides[0][0] * strides[0][1], 3, padding=1)
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """`(B, inputs, h, w)` to logits of ink, `(B, 1, H, W)`."""
-        x = self.middle(self.inp(values))
+    def forward(self, values: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
+        """`(B, inputs, h, w)`, and what is known of the codes `(B, channels, h, w)`, to logits of ink `(B, 1, H, W)`."""
+        x = self.inp(values)
+        x = self.middle(x if known is None else x + known)
         for stride, up in zip(self.strides, self.ups, strict=True):
             x = up(F.interpolate(x, scale_factor=stride, mode="nearest"))
         high, wide = self.last_stride
         x = self.out(x).unflatten(1, (1, high, wide))  # (B, 1, high, wide, H / high, W / wide)
         return x.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # (B, 1, H, W)
+
+
+class CodeTable(nn.Embedding):
+    """What the decoder knows of each code by heart; begins at nothing.
+
+    Of a few numbers with a few levels each it would have to work out which digit they mean.
+    """
 
 
 class ImageVQPreTrainedModel(PreTrainedModel):
@@ -105,6 +113,8 @@ class ImageVQPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
+        elif isinstance(module, CodeTable):
+            init.zeros_(module.weight)
         elif isinstance(module, VectorQuantizer):
             init.normal_(module.codebook, mean=0.0, std=module.dim**-0.5)
             init.zeros_(module.counts)
@@ -119,6 +129,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
     pixel_values (B, 1, H, W) ─encoder─▶ (B, D, h, w) ─codebook─▶ codes (B, h, w) ─decoder─▶ reconstruction (B, 1, H, W)
     ```
     """
+
+    codes_kept = False
 
     def __init__(self, config: ImageVQConfig) -> None:
         super().__init__(config)
@@ -138,11 +150,42 @@ class ImageVQModel(ImageVQPreTrainedModel):
             config, self.quantizer.dim
         )
         self.decoder = ImageDecoder(config, self.quantizer.dim)
+        if config.decoder_table:
+            self.add_table()
         if config.reading_weight:
             self.reader = CodeReader(self.quantizer.dim, config.patch_height, config.patch_width)
         if config.adversarial_weight:
             self.discriminator = PatchDiscriminator()
         self.post_init()
+
+    def add_table(self) -> None:
+        """Gives the decoder a table of the codes, which says nothing yet."""
+        assert self.config.codebook_size is not None
+        self.config.decoder_table = True
+        self.decoder.table = CodeTable(self.config.codebook_size, self.config.channels[-1])
+        nn.init.zeros_(self.decoder.table.weight)
+
+    def _draw(self, values: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """Logits of ink of values `(B, D, h, w)` and codes `(B, h, w)`."""
+        known = self.decoder.table(codes).movedim(-1, 1) if self.config.decoder_table else None
+        return self.decoder(values, known)
+
+    def keep_codes(self) -> None:
+        """From now on only the decoder learns, and the norms of the encoder stand still: codes stay what they are."""
+        self.requires_grad_(False)
+        self.decoder.requires_grad_(True)
+        self.codes_kept = True
+        if isinstance(self.quantizer, FiniteScalarQuantizer):
+            self.quantizer.dither = 0.0
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> ImageVQModel:
+        """As ever; see `keep_codes`."""
+        super().train(mode)
+        if self.codes_kept:
+            self.encoder.eval()
+            self.quantizer.eval()
+        return self
 
     def _check(self, pixel_values: torch.Tensor) -> None:
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 1:
@@ -184,7 +227,7 @@ class ImageVQModel(ImageVQPreTrainedModel):
             check_codes(codes, self.config.codebook_size)
             return self.borrowed.decode(codes)
         values = self.quantizer.lookup(codes).movedim(-1, 1).to(self.dtype)  # (B, D, h, w)
-        return self.decoder(values).sigmoid()
+        return self._draw(values, codes).sigmoid()
 
     @can_return_tuple
     def forward(
@@ -213,7 +256,7 @@ class ImageVQModel(ImageVQPreTrainedModel):
         values = found.values.movedim(-1, 1)
         if self.training and not config.pixel_weight and not config.edge_weight and frets is not None:
             return self._read_only(values, found.codes, frets, beats)
-        logits = self.decoder(values)  # (B, 1, H, W)
+        logits = self._draw(values, found.codes)  # (B, 1, H, W)
         mask = width_mask(widths, pixel_values)
         more = 0.0 if frets is None else config.digit_weight * digit_boxes(frets, pixel_values.shape[-2])
         losses = reconstruction_losses(logits, pixel_values, mask, config.stroke_weight, config.edge_weight, more)

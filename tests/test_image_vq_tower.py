@@ -110,6 +110,37 @@ def test_reading_alone_draws_nothing_and_the_next_stage_draws_again(tmp_path) ->
         with_eyes(patch_height=16)
 
 
+@pytest.mark.parametrize("codebook", ["fsq", "vq"])
+def test_a_decoder_may_learn_on_while_codes_stay(tmp_path, codebook: str) -> None:
+    torch.manual_seed(0)
+    config = with_eyes(reading_weight=0.5) if codebook == "fsq" else ImageVQConfig(**TINY)
+    ImageVQModel(config).save_pretrained(tmp_path)
+    ink = pictures(2, 96)
+    drawn = ImageVQModel.from_pretrained(tmp_path).eval()(ink).reconstruction
+    model = build_model(ImageVQArguments(model=str(tmp_path), decoder_only=True, decoder_table=True)).eval()
+    assert torch.equal(model(ink).reconstruction, drawn)  # the table says nothing yet
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    codes = model.encode(ink)
+    optimiser = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=0.05)
+    losses = []
+    for _ in range(12):
+        out = model(ink)
+        assert torch.equal(out.codes, codes)
+        out.loss.backward()
+        optimiser.step()
+        losses.append(float(out.loss))
+    assert losses[-1] < losses[0]
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "decoder.table.weight" in changed and all(name.startswith("decoder.") for name in changed)
+    model.eval().save_pretrained(tmp_path / "again")
+    again = ImageVQModel.from_pretrained(tmp_path / "again").eval()
+    assert torch.equal(again.decode(codes), model.decode(codes))
+    for wrong in (dict(decoder_only=True), dict(model=str(tmp_path), decoder_only=True, read_only=True)):
+        with pytest.raises(InputError, match="decoder_only goes on from a model"):
+            build_model(ImageVQArguments(**wrong))
+
+
 def test_dither_moves_less_than_a_level_and_only_in_training() -> None:
     torch.manual_seed(0)
     plain, dithered = FiniteScalarQuantizer((5, 3)), FiniteScalarQuantizer((5, 3), dither=0.5)

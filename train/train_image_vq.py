@@ -59,6 +59,9 @@ class ImageVQArguments:
     fsq_levels: list[int] = option([], "levels of a new fsq model; empty: the preset's own")  # noqa: RUF009
     codebook_warmup: int = option(400, "steps in which the decoder of a new vq model sees features, not yet codes")
     read_only: bool = option(False, "only the head that reads the codes learns: a first stage, three times as fast")
+    decoder_only: bool = option(False, "the codes stay what they are, and what was built with them good; needs --model")
+    decoder_table: bool = option(False, "give the decoder a table of the codes, if it has none")
+    digit_weight: float = option(-1.0, "how much more a pixel on a digit counts; below 0: as the model has it")
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
     max_bars: int = option(2, "longest systems, in bars; 0: all")
@@ -103,9 +106,17 @@ def set_losses(model: Any, args: ImageVQArguments) -> Any:
     config, usual = model.config, type(model.config)
     if config.borrowed is None and config.codebook == "fsq":
         config.fsq_dither = model.quantizer.dither = args.fsq_dither
+    if args.digit_weight >= 0:
+        config.digit_weight = args.digit_weight
+    if args.decoder_table and not config.decoder_table and config.borrowed is None:
+        model.add_table()
     for name in ("pixel_weight", "edge_weight"):
         if args.read_only or not getattr(config, name):
             setattr(config, name, 0.0 if args.read_only else getattr(usual, name))
+    if args.decoder_only:
+        if not args.model or args.read_only or config.borrowed is not None:
+            raise InputError(None, "decoder_only goes on from a model of ours (--model FOLDER), and not with read_only")
+        model.keep_codes()
     if args.read_only and not config.reading_weight:
         raise InputError(None, "read_only asks for a model that has a head to read: --preset strings")
     return model
