@@ -62,6 +62,7 @@ class ImageVQConfig(PreTrainedConfig):
         tower: Sizes of a dense tower's convolutions (`tower_sizes`), which then are the first, frozen part of the
             encoder: they can read digits already. For patches 8 px high; `None`: the encoder learns all by itself.
         reading_weight: Of a small head that reads frets and note values off the codes in training; 0: there is none.
+        reading_labels: Names of signs by kind (`dense_labels.build_label_space`) that it reads, too; `None`: no signs.
         digit_weight: How much more a pixel counts on a digit of the tab, where training knows of it.
         adversarial_weight: Of a small discriminator's gradient; 0: there is none.
         borrowed: Configuration, with `model_type`, of a tokenizer of transformers that stands in (`emu3_vqgan`,
@@ -92,6 +93,7 @@ class ImageVQConfig(PreTrainedConfig):
     edge_weight: float | int = 1.0
     tower: dict | None = None
     reading_weight: float | int = 0.0
+    reading_labels: dict | None = None
     digit_weight: float | int = 0.0
     adversarial_weight: float | int = 0.0
     borrowed: dict | None = None

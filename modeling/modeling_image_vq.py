@@ -76,7 +76,7 @@ class ImageDecoder(nn.Module):
         self.out = nn.Conv2d(widths[0], strides[0][0] * strides[0][1], 3, padding=1)
 
     def forward(self, values: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
-        """`(B, inputs, h, w)`, and what is known of the codes `(B, channels, h, w)`, to logits of ink `(B, 1, H, W)`."""
+        """`(B, inputs, h, w)`, and what is known of codes `(B, channels, h, w)`, to logits of ink `(B, 1, H, W)`."""
         x = self.inp(values)
         x = self.middle(x if known is None else x + known)
         for stride, up in zip(self.strides, self.ups, strict=True):
@@ -153,7 +153,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
         if config.decoder_table:
             self.add_table()
         if config.reading_weight:
-            self.reader = CodeReader(self.quantizer.dim, config.patch_height, config.patch_width)
+            sizes = (self.quantizer.dim, config.patch_height, config.patch_width)
+            self.reader = CodeReader(*sizes, config.reading_labels)
         if config.adversarial_weight:
             self.discriminator = PatchDiscriminator()
         self.post_init()
@@ -235,7 +236,6 @@ class ImageVQModel(ImageVQPreTrainedModel):
         pixel_values: torch.Tensor,
         widths: torch.Tensor | None = None,
         frets: torch.Tensor | None = None,
-        beats: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ImageVQOutput:
         """Encodes and decodes.
@@ -243,8 +243,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
         Args:
             pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
             widths: `(B,)` px; what lies to the right is padding and does not count in the loss.
-            frets, beats: What stands where, for `reading_weight` and `digit_weight`; see `reading_losses`.
-            **kwargs: Not used.
+            frets: What stands where, for `reading_weight` and `digit_weight`; see `reading_losses`.
+            **kwargs: The rest of it: `beats`, `note_signs`, `beat_signs`, `bar_signs`.
         """
         self._check(pixel_values)
         config = self.config
@@ -255,7 +255,9 @@ class ImageVQModel(ImageVQPreTrainedModel):
         found = self.quantizer(features.movedim(1, -1))
         values = found.values.movedim(-1, 1)
         if self.training and not config.pixel_weight and not config.edge_weight and frets is not None:
-            return self._read_only(values, found.codes, frets, beats)
+            losses = reading_losses(self.reader(values), {"frets": frets, **kwargs})
+            loss = config.reading_weight * sum(losses.values())
+            return ImageVQOutput(loss=loss, codes=found.codes, losses={k: v.detach() for k, v in losses.items()})
         logits = self._draw(values, found.codes)  # (B, 1, H, W)
         mask = width_mask(widths, pixel_values)
         more = 0.0 if frets is None else config.digit_weight * digit_boxes(frets, pixel_values.shape[-2])
@@ -263,9 +265,9 @@ class ImageVQModel(ImageVQPreTrainedModel):
         loss = config.pixel_weight * losses["pixel"] + config.edge_weight * losses["edge"]
         losses["commitment"] = found.loss
         loss = loss + config.commitment_weight * found.loss
-        if config.reading_weight and frets is not None and beats is not None:
-            losses |= (read := reading_losses(self.reader(values), frets, beats))
-            loss = loss + config.reading_weight * (read["frets"] + read["values"])
+        if config.reading_weight and frets is not None:
+            losses |= (read := reading_losses(self.reader(values), {"frets": frets, **kwargs}))
+            loss = loss + config.reading_weight * sum(read.values())
         if config.adversarial_weight:
             drawn = logits.sigmoid() * mask
             losses["adversarial"] = self.discriminator(pixel_values * mask, drawn, config.adversarial_weight)
@@ -276,13 +278,6 @@ class ImageVQModel(ImageVQPreTrainedModel):
             codes=found.codes,
             losses={name: value.detach() for name, value in losses.items()},
         )
-
-    def _read_only(self, values: torch.Tensor, codes: Any, frets: torch.Tensor, beats: Any) -> ImageVQOutput:
-        """Training in which only the head learns from the codes: nothing is drawn."""
-        read = reading_losses(self.reader(values), frets, beats)
-        losses = {name: value.detach() for name, value in read.items()}
-        loss = self.config.reading_weight * (read["frets"] + read["values"])
-        return ImageVQOutput(loss=loss, codes=codes, losses=losses)
 
 
 def borrow_image_vq(name: str) -> ImageVQModel:

@@ -65,9 +65,7 @@ class NativeVLMPreTrainedModel(PreTrainedModel):
             init.normal_(module.o_proj.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
         elif isinstance(module, NativeMLP):
             init.normal_(module.fc2.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
-        elif isinstance(module, HeadGain):
-            init.ones_(module.weight)
-        elif isinstance(module, ModalityEmbedding):
+        elif isinstance(module, ModalityEmbedding | HeadGain):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=std)

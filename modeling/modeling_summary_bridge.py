@@ -19,6 +19,7 @@ from .bridge_statistics import NUM_PLACES, BridgeStatistics, bar_places
 from .layers import rotary_angles
 from .scheduling_bridge import BridgeScheduler
 from .text_place import TextPlace
+from .text_wishes import TextWishes
 
 #: Earliest time that is learnt: before it, nearly nothing is left to say.
 FIRST_TIME = 1e-3
@@ -48,7 +49,7 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
     base_model_prefix = "summary_bridge"
     main_input_name = "summary_tokens"
     _supports_sdpa = True
-    _no_split_modules = ["BridgeLayer", "TextPlace"]
+    _no_split_modules = ["BridgeLayer", "TextPlace", "TextWishes"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -62,13 +63,13 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, BridgeLayer):
             init.zeros_(module.offsets)
-        elif isinstance(module, BridgeStatistics):
+        elif isinstance(module, BridgeStatistics | TextWishes):
             for name, value in module.defaults().items():
                 init.copy_(getattr(module, name), value)
-        elif isinstance(module, TextPlace):
-            init.zeros_(module.out.weight)  # a new one says nothing
         elif isinstance(module, SummaryBridgeModel):
             init.normal_(module.first_word, mean=0.0, std=std)
+        if isinstance(module, TextPlace | TextWishes):
+            init.zeros_(module.out.weight)  # a new one says nothing
 
 
 class SummaryBridgeModel(SummaryBridgePreTrainedModel):
@@ -94,6 +95,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         self.statistics = BridgeStatistics(config.summary_size, config.text_size)
         has_place = config.place_size and config.source == "text"
         self.place = TextPlace(config.text_size, config.summary_size, config.place_size) if has_place else None
+        self.wishes = TextWishes.of(config)
         self.from_sample = nn.Linear(2 * config.summary_size, width)
         self.from_place = nn.Linear(NUM_PLACES, width)
         self.from_word = nn.Linear(config.text_size, width)
@@ -226,8 +228,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         """What the network says of z_t.
 
         Args:
-            sample: z_t, whitened `(B, N, Z)`.
-            source: `(B, N, Z)`.
+            sample, source: z_t and where its way begins, whitened `(B, N, Z)`.
             t: Times `(B,)`.
             known: What `listen` gave.
 
@@ -361,6 +362,8 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         for t in scheduler.timesteps:
             music = self._guided(sample, source, sources, t, known, guidance)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)
+        if self.wishes is not None:
+            sample = self.wishes.steer(sample, text, self.statistics)
         return self.statistics.unwhiten(sample).to(self.dtype)
 
     @staticmethod

@@ -27,15 +27,17 @@ def eager_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.
 
 
 class HeadGain(nn.Module):
-    """One learnt factor for each head; begins at one."""
+    """One learnt factor for each head; begins at one. `SPEED` lets it double within a hundred steps of Adam."""
+
+    SPEED = 10.0
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(heads, 1, 1))
+        self.weight = nn.Parameter(torch.zeros(heads, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, H, T, d)` to the same."""
-        return x * self.weight.to(x.dtype)
+        return x * (1 + self.SPEED * self.weight).to(x.dtype)
 
 
 class NativeAttention(nn.Module):

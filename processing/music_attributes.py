@@ -27,8 +27,8 @@ METRES = ("4/4", "2/4", "3/4", "6/8", "2/2", "3/8", "other")
 LEAP_SEMITONES = 4
 
 # How well each degree of the scale fits a key (C. Krumhansl and E. Kessler, Psychological Review 89 (1982), 334-368).
-_MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
-_MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+MAJOR_PROFILE = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+MINOR_PROFILE = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def find_key(weights: Any) -> tuple[str, str, float] | None:
     heard = np.asarray(weights, dtype=np.float64)
     if np.count_nonzero(heard) < 3 or np.ptp(heard) == 0:
         return None
-    profiles = np.stack([np.roll(p, k) for p in (_MAJOR, _MINOR) for k in range(12)])  # (24, 12)
+    profiles = np.stack([np.roll(p, k) for p in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)])  # (24, 12)
     profiles = profiles - profiles.mean(axis=1, keepdims=True)
     centred = heard - heard.mean()
     fits = profiles @ centred / (np.linalg.norm(profiles, axis=1) * np.linalg.norm(centred))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,26 @@ from .text_encoder import DEFAULT_ENCODER, EncodedTexts, load_text_encoder
 
 #: Characters of a text that are read; an encoder of sentences makes nothing of a whole book.
 MAX_CHARACTERS = 500
+#: A title or a picture between marks, or after a colon, with few words around it.
+_MARKED = re.compile(r"([^,，。;；\"“”《》「」]*)[\"“《「]([^\"“”《》「」]+)[\"”》」]([^,，;；]*)")
+_AFTER_COLON = re.compile(r"([^:：.。;；]*)[:：]\s*(\S.*)")
+MOST_AROUND = 12  # words, or Chinese characters, around a picture
+
+
+def bare(text: str) -> str:
+    """What a text is about, without the words that ask for it: `A piece called "Fog".` is `Fog`.
+
+    Such words say nothing of the music, and yet move what an encoder of sentences says. Where more is said around the
+    marks or before the colon, the text stays whole.
+    """
+    for pattern, inside in ((_MARKED, 2), (_AFTER_COLON, 2)):
+        found = pattern.fullmatch(text)
+        if found is None:
+            continue
+        around = " ".join(part for number, part in enumerate(found.groups(), 1) if number != inside and part)
+        if len(re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", around)) <= MOST_AROUND:
+            text = found[inside]
+    return text.strip().rstrip(".。").rstrip() or text
 
 
 class SummaryBridgeProcessor(ProcessorMixin):
@@ -26,16 +47,19 @@ class SummaryBridgeProcessor(ProcessorMixin):
             `text_encoder.py`. It has to be the one that the model learnt from.
         num_tokens: L, places of the sequence.
         prefix: Put before each text, as some encoders want.
+        bare: Read titles and pictures without the words that ask for them; see `bare`.
     """
 
     def __init__(
-        self, text_encoder: str = DEFAULT_ENCODER, num_tokens: int = 16, prefix: str = "", **kwargs: Any
-    ) -> None:
+        self, text_encoder: str = DEFAULT_ENCODER, num_tokens: int = 16, prefix: str = "", bare: bool = False,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         if num_tokens < 1:
             raise InputError(None, f"num_tokens must be 1 or more, got {num_tokens}")
         self.text_encoder = text_encoder
         self.num_tokens = num_tokens
         self.prefix = prefix
+        self.bare = bare
         super().__init__(**kwargs)
 
     @property
@@ -64,7 +88,8 @@ class SummaryBridgeProcessor(ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise InputError(None, "there is no text; say what the music should be like")
-        found = self.encode([self.clean(one) for one in texts])
+        texts = [self.clean(one) for one in texts]
+        found = self.encode([bare(one) for one in texts] if self.bare else texts)
         data = {"text_embed": found.embed, "text_pooled": found.pooled, "text_mask": found.mask.astype(np.int64)}
         return BatchFeature(data, tensor_type=return_tensors)
 
@@ -132,4 +157,4 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-__all__ = ["MAX_CHARACTERS", "SummaryBridgeProcessor"]
+__all__ = ["MAX_CHARACTERS", "SummaryBridgeProcessor", "bare"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..modeling.image_vq_reading import FRET_CLASSES, STRING_ROWS
+from ..modeling.image_vq_reading import BAR_SIGNS, BEAT_SIGNS, FRET_CLASSES, NOTE_SIGNS, STRING_ROWS, count_signs
 from ..processing.dense_labels import SparseLabels
 from ..processing.errors import InputError
 from ..processing.grid_pictures import SCALE, GridGeometry, canvas_to_grid, from_ink, to_ink
@@ -66,35 +66,60 @@ class GridPictures(Dataset):
         return row
 
 
-def slot_labels(labels: SparseLabels, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _flags(bits: np.ndarray, count: int) -> np.ndarray:
+    """Flags `(N, count)` of numbers that hold them as bits."""
+    return (bits.astype(np.int64)[:, None] >> np.arange(count)) & 1
+
+
+def slot_labels(
+    labels: SparseLabels, width: int, space: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, np.ndarray]:
     """What stands in each slot of 8 px, as `CodeReader` has to tell it.
 
     Args:
         labels: In px of the grid picture.
         width: Of the picture in px.
+        space: Names of signs by kind; `None`: signs are not wanted.
 
     Returns:
-        Frets int64 `(10, W / 8)` and beats of the first voice int64 `(W / 8,)`; 0: nothing.
+        `frets` int64 `(10, W / 8)` and `beats` of the first voice int64 `(W / 8,)`, 0: nothing. With `space` int8
+        `note_signs` `(K, 10, W / 8)` and `beat_signs` `(K, W / 8)`, −1 where no note or beat is; `bar_signs` `(K,)`.
     """
     slots = width // 8
     frets, beats = np.zeros((STRING_ROWS, slots), np.int64), np.zeros(slots, np.int64)
-    place = lambda x: min(max(int(x // 8), 0), slots - 1)  # noqa: E731
-    for string, x, head, *_ in labels.notes:
-        if string < STRING_ROWS and head < FRET_CLASSES:
-            frets[int(string), place(x)] = int(head)
-    for voice, x, kind, duration, dots, *_ in labels.beats:
-        if voice == 0:
-            beats[place(x)] = 1 + 21 * (int(kind) - 1) + 3 * int(duration) + min(int(dots), 2)
-    return frets, beats
+    places = {name: np.clip(array[:, 1] // 8, 0, slots - 1).astype(int) for name, array in vars(labels).items()}
+    notes, rows = labels.notes, labels.notes[:, 0].astype(int)
+    fits = (rows < STRING_ROWS) & (notes[:, 2] < FRET_CLASSES)
+    frets[rows[fits], places["notes"][fits]] = notes[fits, 2]
+    first = labels.beats[:, 0] == 0
+    _, _, kind, duration, dots, tuplet, *_ = labels.beats.astype(np.int64).T
+    beats[places["beats"][first]] = (1 + 21 * (kind - 1) + 3 * duration + np.minimum(dots, 2))[first]
+    found = {"frets": frets, "beats": beats}
+    if space is None:
+        return found
+    note_signs = np.full((count_signs(space, NOTE_SIGNS), STRING_ROWS, slots), -1, np.int8)
+    note_signs[:, rows[fits], places["notes"][fits]] = _flags(notes[fits, 4], len(note_signs)).T
+    beat_signs = np.full((count_signs(space, BEAT_SIGNS), slots), -1, np.int8)
+    effects = _flags(labels.beats[:, 7], len(space["beat_effects"]))
+    tuplets = np.eye(1 + len(space["tuplets"]), dtype=np.int64)[tuplet][:, 1:]
+    for place, signs in zip(places["beats"], np.concatenate([effects, tuplets], axis=1), strict=True):
+        beat_signs[:, place] = np.maximum(beat_signs[:, place], signs)
+    starts, ends = (_flags(labels.bars[:, 2 + i], len(space[name])) for i, name in enumerate(BAR_SIGNS))
+    bar_signs = np.concatenate([starts, ends], axis=1).max(0, initial=0).astype(np.int8)
+    return found | {"note_signs": note_signs, "beat_signs": beat_signs, "bar_signs": bar_signs}
 
 
 class PictureCollate:
-    """Batches `pixel_values` `(B, 1, H, W)`, `widths` `(B,)`, and of what stands where `frets` and `beats` (see
-    `slot_labels`). Lower pictures are padded on top, since all end below the staff at the same height.
+    """Batches `pixel_values` `(B, 1, H, W)`, `widths` `(B,)`, and what stands where (see `slot_labels`). Lower pictures
+    are padded on top, since all end below the staff at the same height.
+
+    Args:
+        geometry: Patches.
+        space: Names of signs by kind, where they are wanted.
     """
 
-    def __init__(self, geometry: GridGeometry) -> None:
-        self.geometry = geometry
+    def __init__(self, geometry: GridGeometry, space: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.geometry, self.space = geometry, space
 
     def __call__(self, rows: Iterable[Any]) -> dict[str, torch.Tensor]:
         """Batch of rows, or of lists of rows."""
@@ -106,16 +131,17 @@ class PictureCollate:
             pictures = [np.full((height, self.geometry.patch_width), WHITE, np.uint8)]
         height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
         pixels = np.zeros((len(pictures), 1, height, width), dtype=np.float32)
-        frets = np.full((len(pictures), STRING_ROWS, width // 8), -100)
-        beats = np.full((len(pictures), width // 8), -100)
-        for i, picture in enumerate(pictures):
-            pixels[i, 0, height - picture.shape[0] :, : picture.shape[1]] = to_ink(picture)
-            if rows:
-                slots = picture.shape[1] // 8
-                frets[i, :, :slots], beats[i, :slots] = slot_labels(rows[i]["labels"], picture.shape[1])
-        widths = torch.tensor([picture.shape[1] for picture in pictures])
-        found = {"pixel_values": pixels, "frets": frets, "beats": beats}
-        return {"widths": widths, **{name: torch.from_numpy(value) for name, value in found.items()}}
+        for ink, picture in zip(pixels, pictures, strict=True):
+            ink[0, height - picture.shape[0] :, : picture.shape[1]] = to_ink(picture)
+        found = {"pixel_values": pixels, "widths": np.array([picture.shape[1] for picture in pictures])}
+        nothing = SparseLabels(np.zeros((0, 5)), np.zeros((0, 8)), np.zeros((0, 5)))
+        truths = [slot_labels(row["labels"], row["picture"].shape[1], self.space) for row in rows]
+        for name, like in slot_labels(nothing, width, self.space).items():
+            blank = -100 if like.dtype == np.int64 else -1
+            found[name] = np.full((len(pictures), *like.shape), blank, like.dtype)
+            for i, truth in enumerate(truths):
+                found[name][i, ..., : truth[name].shape[-1]] = truth[name]
+        return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
-__all__ = ["GridPictures", "PictureCollate"]
+__all__ = ["GridPictures", "PictureCollate", "slot_labels"]

@@ -71,8 +71,17 @@ class ImageVQArguments:
     smoke: bool = option(False, "4 steps of a tiny model on made-up systems")
 
 
-def build_model(args: ImageVQArguments) -> Any:
-    """A new model of the preset, or the one to go on from."""
+def label_space(folders: Sequence[str]) -> dict[str, list[str]]:
+    """Names of the signs that packed systems are labelled with, by kind."""
+    from ..modeling.image_vq_reading import BAR_SIGNS, BEAT_SIGNS, NOTE_SIGNS
+    from .score_vlm_data import PackedSystems
+
+    space = PackedSystems(folders).space
+    return space if any(space[name] for name in (*NOTE_SIGNS, *BEAT_SIGNS, *BAR_SIGNS)) else {}
+
+
+def build_model(args: ImageVQArguments, labels: dict[str, list[str]] | None = None) -> Any:
+    """A new model of the preset, which reads the signs that `labels` name, or the one to go on from."""
     from ..configuration.configuration_image_vq import PRESETS
     from ..modeling.image_vq_tower import copy_eyes, tower_sizes
     from ..modeling.modeling_image_vq import ImageVQModel
@@ -83,6 +92,8 @@ def build_model(args: ImageVQArguments) -> Any:
         model = ImageVQModel.from_pretrained(args.model)
         return set_losses(model, args)
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("adversarial_weight", "codebook_warmup")}
+    if labels and PRESETS[args.preset]().reading_weight:
+        changes["reading_labels"] = labels
     if args.codebook:
         changes |= {"codebook": args.codebook, "codebook_size": None}
     if args.codebook_size:
@@ -142,12 +153,13 @@ def image_vq_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any
     return out.loss, out.losses
 
 
-def pictures_of(args: ImageVQArguments, folders: list[str], model: Any, augment: float) -> Any:
-    """Grid pictures of packed folders for this model."""
+def pictures_of(args: ImageVQArguments, folders: list[str], model: Any, augment: float, learnt: bool = False) -> Any:
+    """Grid pictures of packed folders for this model; those it learns from are labelled in its own order."""
     from .image_vq_data import GridPictures
     from .score_vlm_data import PackedSystems
 
-    return GridPictures(PackedSystems(folders), model.config.geometry, args.max_bars, args.max_columns, augment)
+    systems = PackedSystems(folders, model.config.reading_labels if learnt else None)
+    return GridPictures(systems, model.config.geometry, args.max_bars, args.max_columns, augment)
 
 
 def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
@@ -157,8 +169,8 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     from .loop import train
     from .score_vlm_data import Buckets
 
-    model = build_model(args)
-    pictures = pictures_of(args, args.packed, model, args.augment)
+    model = build_model(args, label_space(args.packed))
+    pictures = pictures_of(args, args.packed, model, args.augment, learnt=True)
     evaluate = None
     if args.packed_validation:
         held_out = pictures_of(args, args.packed_validation, model, 0.0)
@@ -168,7 +180,7 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
         model,
         Buckets(pictures, args.pixels, training.seed),
         training,
-        collate=PictureCollate(model.config.geometry),
+        collate=PictureCollate(model.config.geometry, model.config.reading_labels),
         loss_fn=image_vq_loss,
         evaluate_fn=evaluate,
     )

@@ -7,6 +7,7 @@
     accelerate launch train summary_bridge --data packs/bridge --output_dir FLOW --method flow --max_steps 10000
     accelerate launch train summary_bridge --data packs/bridge --output_dir PROMPT --method soft_prompt \
         --museformer checkpoints/museformer --max_steps 10000 --batch_size 8
+    accelerate launch train summary_bridge --stage wishes --data packs/bridge --model RUN/best --output_dir WITH_WISHES
 
 The pack is made once: Museformer and the text encoder are frozen, so nothing that they say changes. `--method` chooses
 `bridge`, `pinned_bridge` (no noise at the text end), `flow` (from noise), `regression`, or `soft_prompt`. `--smoke`
@@ -27,7 +28,7 @@ from typing import Any
 from ..processing.errors import InputError
 from .arguments import TrainingArguments, check_choices, option, parse_arguments
 
-STAGES = ("train", "pack")
+STAGES = ("train", "pack", "wishes")
 METHODS = ("bridge", "pinned_bridge", "flow", "regression", "soft_prompt", "tiny_bridge")
 SMOKE_MUSIC, SMOKE_ENCODER = "made up", "made up"
 
@@ -53,7 +54,7 @@ class SummaryBridgeTrainingArguments(TrainingArguments):
 class SummaryBridgeArguments:
     """What only SummaryBridge's training needs."""
 
-    stage: str = option("train", "pack: make the pack in the folder --data; train: train on it", choices=STAGES)
+    stage: str = option("train", "pack: make the pack --data; train: train on it; wishes: see above", choices=STAGES)
     data: str = option("", "folder of the pack")
     method: str = option("bridge", "what is trained", choices=METHODS)
     model: str = option("", "model folder to go on from, in place of a new one")
@@ -65,6 +66,8 @@ class SummaryBridgeArguments:
     validation_windows: int = option(512, "held-out windows to evaluate on; 0: do not evaluate")
     statistics_windows: int = option(6000, "windows that means, whitening and the texts' places are worked out from")
     place_epochs: float = option(6.0, "passes over the captions to fit the texts' places; 0: the line alone")
+    wish_size: int = option(256, "wishes: width of the network that reads what texts want")
+    wish_epochs: float = option(6.0, "wishes: its passes over the captions")
     num_prompts: int = option(16, "soft_prompt: words before the first bar")
     music: str = option("", "pack: folder made by build_midi --tokens")
     museformer: str = option("", "pack and soft_prompt: the frozen Museformer's folder")
@@ -87,6 +90,8 @@ class SummaryBridgeArguments:
             raise InputError(None, f"text_blur is {self.text_blur}; it must be in [0, 1]")
         if not self.place_epochs >= 0:
             raise InputError(None, f"place_epochs is {self.place_epochs}; it must be 0 or more")
+        if self.wish_size < 1 or not self.wish_epochs >= 0 or (self.stage == "wishes" and not self.model):
+            raise InputError(None, "wishes need --model FOLDER, --wish_size of 1 or more, --wish_epochs of 0 or more")
 
 
 # --- Pack -------------------------------------------------------------------------------------------------------------
@@ -284,11 +289,38 @@ def bridge_loss(model: Any, batch: dict[str, Any]) -> Any:
     return model(**batch).loss
 
 
+def processor_of(about: Any) -> Any:
+    """The processor of the text encoder that a pack was made with; `None` for made-up packs."""
+    from ..processing.processing_summary_bridge import SummaryBridgeProcessor
+
+    if about.get("text_encoder", SMOKE_ENCODER) == SMOKE_ENCODER:
+        return None
+    return SummaryBridgeProcessor(about["text_encoder"], about["num_text_tokens"], about["text_prefix"])
+
+
+def run_wishes(args: SummaryBridgeArguments, training: TrainingArguments) -> Any:
+    """Fits wishes beside the bridge in `--model`, and keeps both in `--output_dir`."""
+    from .summary_bridge_data import BridgeWindows
+    from .summary_bridge_wishes import keep_with_wishes
+
+    if Path(training.output_dir, "config.json").exists() and not training.overwrite:
+        raise InputError(training.output_dir, "holds a model; choose another folder, or say --overwrite")
+    data = BridgeWindows(args.data, "train", args.limit)
+    model = build_model(args, data)
+    processor = processor_of(data.about)
+    encode = processor.encode if processor else None
+    settings = (args.wish_size, args.wish_epochs, training.seed, encode)
+    found = keep_with_wishes(training.output_dir, model, data, *settings)
+    if processor is not None:
+        processor.bare = True  # as the lexicon's images were read
+        processor.save_pretrained(training.output_dir)
+    return found
+
+
 def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: Any = None) -> Any:
     """Reads the pack, builds the model, trains."""
     import torch
 
-    from ..processing.processing_summary_bridge import SummaryBridgeProcessor
     from .loop import train
     from .summary_bridge_data import BridgeCollate, BridgeWindows, TextBlur
     from .summary_bridge_evaluation import AttributeProbe, BridgeEvaluation, PromptEvaluation
@@ -313,10 +345,7 @@ def run(args: SummaryBridgeArguments, training: TrainingArguments, museformer: A
         else:
             probe = AttributeProbe(model.statistics, data)
             evaluate = BridgeEvaluation(held, probe, args.validation_windows)
-    about = data.about
-    processor = None
-    if about.get("text_encoder", SMOKE_ENCODER) != SMOKE_ENCODER and not prompts:
-        processor = SummaryBridgeProcessor(about["text_encoder"], about["num_text_tokens"], about["text_prefix"])
+    processor = None if prompts else processor_of(data.about)
     collate = BridgeCollate(data, with_tokens=prompts, blur=blur)
     return train(model, data, training, collate=collate, loss_fn=bridge_loss, evaluate_fn=evaluate, processor=processor)
 
@@ -343,6 +372,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(None, "say where the pack is, or shall be: --data FOLDER")
     if args.stage == "pack":
         run_pack(args, training)
+    elif args.stage == "wishes":
+        run_wishes(args, training)
     else:
         run(args, training, museformer)
     return 0

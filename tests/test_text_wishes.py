@@ -1,0 +1,308 @@
+"""What texts want of music, and plans that are moved to it: closed forms, keys, pictures, a whole fit, old models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from intermezzo.configuration.configuration_summary_bridge import SummaryBridgeConfig
+from intermezzo.modeling.bridge_layers import TextTriple
+from intermezzo.modeling.modeling_summary_bridge import SummaryBridgeModel
+from intermezzo.modeling.museformer_measures import CENTRES, MEASURES, SPREADS
+from intermezzo.modeling.text_wishes import TextWishes, Wishes
+from intermezzo.processing.errors import InputError
+from intermezzo.processing.music_attributes import MAJOR_PROFILE, MINOR_PROFILE
+from intermezzo.processing.processing_summary_bridge import SummaryBridgeProcessor, bare
+from intermezzo.processing.text_encoder import EncodedTexts
+from intermezzo.train.summary_bridge_wishes import (
+    fit_pictures,
+    fit_plans,
+    in_measure,
+    keep_with_wishes,
+    wish_loss,
+    wish_values,
+    with_wishes,
+)
+
+torch.set_num_threads(1)
+T, Z, FIRST = 8, 32, MEASURES.index("pitch_class_0")
+
+
+def make(**changes: Any) -> SummaryBridgeModel:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = dict(
+        summary_size=Z, text_size=T, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
+        place_size=16, wish_size=32, wish_images=6,
+    )  # fmt: skip
+    return SummaryBridgeModel(SummaryBridgeConfig(**{**sizes, **changes})).eval()
+
+
+def texts(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        "text_embed": torch.randn(count, 3, T, generator=draw), "text_pooled": torch.randn(count, T, generator=draw),
+        "text_mask": torch.ones(count, 3, dtype=torch.long),
+    }  # fmt: skip
+
+
+def sampled(model: SummaryBridgeModel, words: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model.sample_summary_tokens(**words, num_bars=4, generator=torch.Generator().manual_seed(3))
+
+
+def fitted_plans(seed: int = 0) -> tuple[TextWishes, np.ndarray, np.ndarray]:
+    """A reader fitted to 2,000 plans whose first numbers are what is measured, with noise beside them."""
+    draw = np.random.default_rng(seed)
+    plans = draw.standard_normal((2000, Z)) @ (np.eye(Z) + 0.2 * draw.standard_normal((Z, Z)))
+    values = plans[:, :7] @ (np.eye(7) + 0.2 * draw.standard_normal((7, 7))) + 0.05 * draw.standard_normal((2000, 7))
+    values[:, 6] = np.sign(values[:, 6])
+    values[::3, 3] = np.nan  # loudness that no score says
+    wishes = TextWishes(T, Z, 16, 0)
+    fit_plans(wishes, plans, plans, values)
+    return wishes, plans, values
+
+
+def nothing(count: int) -> Wishes:
+    return Wishes(
+        torch.zeros(count, 7, dtype=torch.bool), torch.zeros(count, 7), torch.full((count,), -1), torch.zeros(count, 7)
+    )
+
+
+def test_without_wishes_a_model_is_what_it_was() -> None:
+    old, new = make(wish_size=0), make()
+    assert old.wishes is None and not [name for name in old.state_dict() if name.startswith("wishes")]
+    assert not new.load_state_dict(old.state_dict(), strict=False).unexpected_keys
+    words = texts(3)
+    before = sampled(old, words)
+    heard = new.wishes.hear(new.text_triple(*words.values()), new.statistics)
+    assert not heard.stated.any() and not heard.pictured.any()  # a new reader hears nothing
+    torch.testing.assert_close(sampled(new, words), before, rtol=0, atol=1e-5)
+
+
+def test_moves_change_one_attribute_alone() -> None:
+    wishes, plans, values = fitted_plans()
+    said = plans @ wishes.probe[:-1].numpy() + wishes.probe[-1].numpy()
+    for column in range(6):
+        known = ~np.isnan(values[:, column])
+        if column != 3:  # filled up with its mean where nothing was measured
+            assert np.corrcoef(said[known, column], values[known, column])[0, 1] > 0.98
+    torch.testing.assert_close(wishes.moves @ wishes.probe[:-1], torch.eye(6), atol=2e-3, rtol=0)
+
+
+def test_stated_values_are_met_and_pictured_sides_are_passed_not_pulled_back() -> None:
+    wishes, plans, _ = fitted_plans()
+    model = make(wish_size=0)
+    plan = torch.from_numpy(plans[:8]).float()[:, None].expand(-1, 4, -1) + 0.3 * torch.randn(8, 4, Z)
+    told = nothing(8)
+    told.stated[:, 1], told.values[:, 1] = True, 0.7
+    told.pictured[:, 2], told.pictured[:, 4] = 1.0, -0.5
+    moved = wishes.move(plan, told, model.statistics)
+    before, after = (x.mean(1) @ wishes.probe[:-1] + wishes.probe[-1] for x in (plan, moved))
+    torch.testing.assert_close(after[:, 1], torch.full((8,), 0.7), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:, 2], before[:, 2].clamp(min=1.0), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:, 4], before[:, 4].clamp(max=-0.5), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:, [0, 3, 5]], before[:, [0, 3, 5]], atol=0.02, rtol=0)
+    steps = moved[:, 1:] - moved[:, :-1]
+    torch.testing.assert_close(steps, plan[:, 1:] - plan[:, :-1], atol=1e-4, rtol=0)  # the bars' own course stays
+    told.values[:, 1] = 1e6
+    far = wishes.move(plan, told, model.statistics)
+    assert (far - plan).abs().max() < 50  # nothing runs away
+
+
+def test_tempo_wishes_are_in_the_plans_own_unit() -> None:
+    assert in_measure(120.0) == pytest.approx(0.0) and in_measure(240.0) == pytest.approx(2.5)
+    wishes, _, _ = fitted_plans()
+    low, middle, high = wishes.quartiles[0].tolist()
+    assert low < middle < 0 < high  # 76, 104 and 128
+    row = np.full((1, 9), np.nan, np.float32)
+    row[0, 0], row[0, 8] = 120.0, -1.0
+    found = wish_values(row)[0]
+    assert found[0] == pytest.approx(0.0) and found[-1] == -1 and np.isnan(found[1:-1]).all()
+
+
+def test_every_key_that_is_named_is_the_key_of_the_plan() -> None:
+    model, wishes = make(wish_size=0), TextWishes(T, Z, 16, 0)
+    profiles = [np.asarray(x) / sum(x) for x in (MAJOR_PROFILE, MINOR_PROFILE)]
+    wishes.profiles.copy_(torch.from_numpy(np.stack(profiles)))
+    told = nothing(24)
+    told.stated[:, -1] = True
+    told.values[:, -1] = torch.tensor([1.0, -1.0]).repeat_interleave(12)
+    told.tonic = torch.arange(24) % 12
+    moved = wishes.move(torch.randn(24, 4, Z), told, model.statistics)
+    shares = moved[..., FIRST : FIRST + 12].mean(1) * SPREADS[FIRST] + CENTRES[FIRST]
+    for row, (share, tonic) in enumerate(zip(shares.numpy(), told.tonic.tolist(), strict=True)):
+        np.testing.assert_allclose(share, np.roll(profiles[row // 12], tonic), atol=1e-5)
+
+
+def test_a_mode_without_a_key_takes_the_nearest_key_and_leaves_the_rest() -> None:
+    model, wishes = make(wish_size=0), TextWishes(T, Z, 16, 0)
+    profiles = [np.asarray(x) / sum(x) for x in (MAJOR_PROFILE, MINOR_PROFILE)]
+    wishes.profiles.copy_(torch.from_numpy(np.stack(profiles)))
+    plan = torch.randn(2, 4, Z)
+    shares = torch.from_numpy(np.stack([np.roll(profiles[1], 7), np.roll(profiles[0], 4)])).float()
+    part = slice(FIRST, FIRST + 12)
+    plan[..., part] = ((shares - CENTRES[FIRST]) / SPREADS[FIRST])[:, None]
+    told = nothing(2)
+    told.pictured[0, -1], told.pictured[1, -1] = -1.0, 1.0  # they are minor and major already
+    torch.testing.assert_close(wishes.move(plan, told, model.statistics), plan, atol=1e-5, rtol=0)
+    told.pictured[:, -1] *= -1
+    turned = wishes.move(plan, told, model.statistics)
+    assert (turned[..., part] - plan[..., part]).abs().amax() > 0.1
+    torch.testing.assert_close(turned[..., :FIRST], plan[..., :FIRST], atol=1e-5, rtol=0)
+
+
+def test_pictures_never_heard_are_heard_by_their_likes_however_worded() -> None:
+    draw = np.random.default_rng(0)
+    names = draw.standard_normal((60, T))
+    names[:, 5:] = 0
+    sides = np.sign(np.stack([names[:, k % 5] for k in range(7)], axis=1))
+    wordings = np.zeros((8, T))
+    wordings[:, 5:] = 4 * draw.standard_normal((8, 3))
+    rows, picture, image, wanted = [], [], [], []
+    for k in range(40):
+        for wording in wordings:
+            rows.append(names[k] + wording)
+            picture.append(1.0)
+            image.append((f"image {k}", "en"))
+            wanted.append(sides[k])
+    for _ in range(200):  # plain words lie elsewhere
+        rows.append(draw.standard_normal(T) + np.array([0, 0, 0, 0, 0, 30.0, 0, 0]))
+        picture.append(0.0)
+        image.append(("", "en"))
+        wanted.append(np.zeros(7))
+    wishes = TextWishes(T, Z, 16, 40)
+    fit_pictures(wishes, np.array(rows), np.array(picture), image, np.array(wanted))
+    unseen = torch.from_numpy(names[40:] + 4 * np.pad(draw.standard_normal((20, 3)), ((0, 0), (5, 0)))).float()
+    part, found = wishes.picture(unseen)
+    assert part.mean() > 0.7 and wishes.picture(torch.from_numpy(np.array(rows[-200:])).float())[0].mean() < 0.2
+    right = (found.numpy() * sides[40:] > 0).mean()
+    assert right > 0.8 and found.abs().max() <= 1
+    with pytest.raises(InputError, match="room for 3"):
+        fit_pictures(TextWishes(T, Z, 16, 3), np.array(rows), np.array(picture), image, np.array(wanted))
+
+
+def test_no_text_moves_nothing_and_bad_settings_are_named() -> None:
+    model = make()
+    model.wishes.out.bias.fill_(5.0)
+    wishes, _, _ = fitted_plans()
+    model.wishes.moves.copy_(wishes.moves)
+    triple = model.text_triple(*texts(2).values())
+    plan = torch.randn(2, 4, Z)
+    assert not torch.allclose(model.wishes.steer(plan, triple, model.statistics), plan, atol=0.1)
+    away = TextTriple(triple.embed, triple.pooled, triple.mask, torch.zeros(2, dtype=torch.bool))
+    torch.testing.assert_close(model.wishes.steer(plan, away, model.statistics), plan, atol=1e-5, rtol=0)
+    for wrong in ({"wish_size": -1}, {"wish_images": -1}, {"summary_size": 4}):
+        with pytest.raises(Exception, match="wish"):
+            make(**wrong)
+
+
+def test_the_reader_learns_which_word_states_what() -> None:
+    """Ten words, each stating one attribute with its own value: the loss falls tenfold."""
+    torch.manual_seed(0)
+    wishes = TextWishes(T, Z, 32, 0).requires_grad_(True)
+    words, mask = torch.randn(10, 1, T), torch.ones(10, 1, dtype=torch.long)
+    stated = torch.zeros(10, 7)
+    stated[torch.arange(10), torch.arange(10) % 7] = 1
+    values, key = torch.randn(10, 7), torch.arange(10) % 13
+    optimizer = torch.optim.AdamW(wishes.parameters(), 1e-2)
+    losses = []
+    for _ in range(150):
+        loss = wish_loss(wishes.read(words, words[:, 0], mask), stated, values, key)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    padded = torch.cat([words, torch.randn(10, 4, T)], dim=1)
+    longer = torch.cat([mask, torch.zeros(10, 4, dtype=torch.long)], dim=1)
+    alone = wishes.read(words, words[:, 0], mask)[:, :7]
+    told = wishes.read(padded * longer[..., None], words[:, 0], longer)[:, :7]
+    assert ((alone > 0) == (told > 0)).float().mean() > 0.9  # places out of use say nothing but "no word below 0"
+
+
+def test_a_whole_fit_is_kept_and_comes_back(tmp_path: Path) -> None:
+    from intermezzo.train.summary_bridge_data import BridgeWindows
+    from intermezzo.train.train_summary_bridge import main, smoke_pack
+
+    smoke_pack(tmp_path / "pack")
+    data = BridgeWindows(tmp_path / "pack", "train")
+    bridge = make(wish_size=0, summary_size=data.summary_size, text_size=data.text_size)
+    bridge.save_pretrained(tmp_path / "bridge")
+    found = keep_with_wishes(tmp_path / "out", bridge, data, 16, 2.0, 0)
+    again = SummaryBridgeModel.from_pretrained(tmp_path / "out").eval()
+    assert again.config.wish_size == 16 and again.config.wish_images == len(found.wishes.centres) > 0
+    for name, value in bridge.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name  # the bridge itself stays as it was
+    words = texts(3)
+    assert torch.equal(sampled(again, words), sampled(found.eval(), words))
+    with pytest.raises(InputError, match="--model"):
+        main(["--stage", "wishes", "--data", str(tmp_path / "pack"), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(InputError, match="overwrite"):
+        main(
+            ["--stage", "wishes", "--data", str(tmp_path / "pack"), "--output_dir", str(tmp_path / "out"),
+             "--model", str(tmp_path / "bridge")]
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('A piece called "Fog".', "Fog"),
+        ("Music for this picture: a light drizzle.", "a light drizzle"),
+        ("写一首叫《毛毛雨》的曲子。", "毛毛雨"),
+        ("以“晨雾”为题写一段音乐。", "晨雾"),
+        ("为这个画面配乐：河面升起的薄雾。", "河面升起的薄雾"),
+        ("流星雨", "流星雨"),
+        ("Fog.", "Fog"),
+        ('Music for "Fog", with a fast tempo.', 'Music for "Fog", with a fast tempo'),
+        ("A work for piano. The picture: fog.", "A work for piano. The picture: fog"),
+        ("...", "..."),
+        (":", ":"),
+        ("🎵", "🎵"),
+    ],
+)
+def test_words_that_ask_for_a_picture_are_left_out(text: str, wanted: str) -> None:
+    assert bare(text) == wanted and bare(bare(text)) == wanted
+
+
+def test_a_processor_reads_bare_texts_only_when_told(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def encode(texts: Any) -> EncodedTexts:
+        seen.extend(texts)
+        return EncodedTexts(
+            np.zeros((len(texts), 1, 2), np.float32), np.zeros((len(texts), 2)), np.ones((len(texts), 1))
+        )
+
+    for told in (False, True):
+        SummaryBridgeProcessor(bare=told).save_pretrained(tmp_path)
+        processor = SummaryBridgeProcessor.from_pretrained(tmp_path)
+        processor.encode = encode  # type: ignore[method-assign]
+        processor(["Title: fog."])
+    assert seen == ["Title: fog.", "fog"]
+
+
+def test_images_come_from_the_training_split_of_the_lexicon_alone(tmp_path: Path) -> None:
+    from intermezzo.datasets_scripts.imagery import load_lexicon
+    from intermezzo.train.summary_bridge_data import BridgeWindows
+    from intermezzo.train.train_summary_bridge import smoke_pack
+
+    smoke_pack(tmp_path / "pack")
+    data = BridgeWindows(tmp_path / "pack", "train")
+    asked: set[str] = set()
+
+    def encode(texts: Any) -> EncodedTexts:
+        asked.update(texts)
+        rows = np.random.default_rng(0).standard_normal((len(texts), data.text_size), np.float32)
+        return EncodedTexts(rows[:, None], rows, np.ones((len(texts), 1), np.int8))
+
+    bridge = make(wish_size=0, summary_size=data.summary_size, text_size=data.text_size)
+    found = with_wishes(bridge, data, 16, 0.0, encode=encode)
+    training = [image for image in load_lexicon() if image.split == "train"]
+    held = {
+        word for image in load_lexicon() if image.split != "train" for k in ("en", "zh") for word in image.phrases(k)
+    }
+    assert len(found.wishes.centres) == 2 * len(training) and not asked & held
