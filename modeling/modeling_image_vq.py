@@ -254,7 +254,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
         features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
         found = self.quantizer(features.movedim(1, -1))
         values = found.values.movedim(-1, 1)
-        if self.training and not config.pixel_weight and not config.edge_weight and frets is not None:
+        nothing_drawn = not config.pixel_weight and not config.edge_weight
+        if self.training and nothing_drawn and config.reading_weight and frets is not None:
             losses = reading_losses(self.reader(values), {"frets": frets, **kwargs})
             loss = config.reading_weight * sum(losses.values())
             return ImageVQOutput(loss=loss, codes=found.codes, losses={k: v.detach() for k, v in losses.items()})

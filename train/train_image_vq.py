@@ -76,7 +76,7 @@ def label_space(folders: Sequence[str]) -> dict[str, list[str]]:
     from ..modeling.image_vq_reading import BAR_SIGNS, BEAT_SIGNS, NOTE_SIGNS
     from .score_vlm_data import PackedSystems
 
-    space = PackedSystems(folders).space
+    space = PackedSystems(folders[:1]).space  # the first folder's names are those of all: the others are told in them
     return space if any(space[name] for name in (*NOTE_SIGNS, *BEAT_SIGNS, *BAR_SIGNS)) else {}
 
 
