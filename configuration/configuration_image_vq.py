@@ -45,6 +45,8 @@ class ImageVQConfig(PreTrainedConfig):
         codebook: `"fsq"`: each number rounded to a few levels (arXiv 2309.15505), nothing to learn; `"vq"`: nearest of
             learnt vectors (VQ-VAE, arXiv 1711.00937), moved by averages. Pictures of music are mostly white: after
             equally short trainings 41 % of the levels' codes were in use, and 1.5 % of the learnt vectors.
+            `"patches"`: nearest of learnt small pictures, found by k-means before anything trains; there is no encoder
+            then, and the decoder begins with these pictures side by side and learns what to mend.
         codebook_size: Number of codes; for `"fsq"` the product of the levels. 512 to 8,192 make sense.
         codebook_dim: Numbers in a code's vector (`"vq"`). Few numbers of length one keep the codebook in use
             (ViT-VQGAN, arXiv 2110.04627, section 3.2).
@@ -78,7 +80,7 @@ class ImageVQConfig(PreTrainedConfig):
     channels: list[int] | tuple[int, ...] = (24, 48, 96, 128)
     depth: int = 1
     code_depth: int = 2
-    codebook: Literal["vq", "fsq"] = "fsq"
+    codebook: Literal["vq", "fsq", "patches"] = "fsq"
     codebook_size: int | None = None
     codebook_dim: int = 16
     fsq_levels: list[int] | tuple[int, ...] = (8, 8, 8, 4)
@@ -118,7 +120,11 @@ class ImageVQConfig(PreTrainedConfig):
         if self.borrowed is not None:
             return self._check_borrowed()
         if self.codebook_size is None:
-            self.codebook_size = levels if self.codebook == "fsq" else 2048
+            self.codebook_size = {"fsq": levels, "vq": 2048, "patches": 8192}[self.codebook]
+        if self.codebook == "patches":
+            self.codebook_dim = self.patch_height * self.patch_width
+            if self.tower is not None or self.reading_weight:
+                raise ValueError("codebook 'patches' has no encoder that a tower or a reading head could help")
         if self.codebook == "fsq" and self.codebook_size != levels:
             raise ValueError(f"codebook_size is {self.codebook_size}, the product of fsq_levels {levels}")
         if self.codebook_size < 2 or self.codebook_dim < 1 or self.depth < 0 or self.code_depth < 0:
@@ -191,6 +197,21 @@ def image_vq_square(**changes: Any) -> ImageVQConfig:
     return ImageVQConfig(**{"patch_width": 16, "fsq_levels": (8, 8, 8, 4, 4), **changes})
 
 
-PRESETS = {"tiny": image_vq_tiny, "base": image_vq_base, "strings": image_vq_strings, "square": image_vq_square}
+def image_vq_glyphs(**changes: Any) -> ImageVQConfig:
+    """Patches of 8 x 8 that are small pictures by themselves: as high as a string, as wide as a digit."""
+    settings: dict[str, Any] = dict(
+        patch_height=8, patch_width=8, codebook="patches", codebook_size=8192, digit_weight=6.0, channels=(24, 32, 48),
+        code_depth=1,
+    )  # fmt: skip
+    return ImageVQConfig(**{**settings, **changes})
+
+
+PRESETS = {
+    "glyphs": image_vq_glyphs,
+    "tiny": image_vq_tiny,
+    "base": image_vq_base,
+    "strings": image_vq_strings,
+    "square": image_vq_square,
+}
 
 __all__ = ["BORROWED_KINDS", "ImageVQConfig", "borrowed_config", "borrowed_sizes"]

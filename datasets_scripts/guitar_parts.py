@@ -326,6 +326,13 @@ def shown_as(system: Score, staves: str) -> Score:
     return system
 
 
+#: One way to draw tab with rhythm, for a model that draws: whoever asks for a picture asks for no font.
+PLAIN_STYLE: dict[str, Any] = {
+    "staves": "tabs", "scale": 1.0, "rhythm": "bars", "stretch": 1.0, "text_font": "arimo", "serif_font": "tinos",
+    "music_font": "bravura", "bar_numbers": "none", "line_gray": 0, "second_voice_gray": None, "dynamics": False,
+}  # fmt: skip
+
+
 def random_style(rng: random.Random, voices: int = 1) -> dict[str, Any]:
     """How a system is drawn: arguments of `render.RenderJob` besides the text.
 
@@ -358,13 +365,17 @@ def piece_seeds(seed: int, split: str | None = None) -> Iterator[int]:
             yield candidate
 
 
-def iter_system_jobs(seed: int, count: int, split: str | None = None) -> Iterator[tuple[str, dict[str, Any], str]]:
+def iter_system_jobs(
+    seed: int, count: int, split: str | None = None, plain: bool = False, max_bars: int = 0
+) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Texts to draw, with the way to draw them.
 
     Args:
         seed: The same seed gives the same jobs.
         count: Number of systems.
         split: `"train"`, `"validation"` or `"test"`; `None` for all. Splits never share a piece, whatever the seed.
+        plain: All in `PLAIN_STYLE`, and only parts of one voice as they are played; no wild ones.
+        max_bars: Leave out longer systems; 0: none.
 
     Yields:
         `(text, style, piece_id)`: canonical alphaTex, see `random_style`, name of the piece.
@@ -374,8 +385,12 @@ def iter_system_jobs(seed: int, count: int, split: str | None = None) -> Iterato
         if done >= count:
             return
         piece = generate_piece(candidate)
+        if plain and (piece.voices > 1 or piece.kind == "wild"):
+            continue
         rng = random.Random(candidate ^ 0x5EED)
-        for system in split_systems(piece, rng)[: count - done]:
-            style = random_style(rng, piece.voices)
+        systems = split_systems(piece, rng)
+        kept = [system for system in systems if not max_bars or len(system.staves[0].bars) <= max_bars]
+        for system in kept[: count - done]:
+            style = dict(PLAIN_STYLE) if plain else random_style(rng, piece.voices)
             yield write_alphatex(shown_as(system, style["staves"])), style, piece.piece_id
             done += 1

@@ -19,7 +19,7 @@ from .image_vq_losses import PatchDiscriminator, reconstruction_losses, width_ma
 from .image_vq_reading import CodeReader, digit_boxes, reading_losses
 from .image_vq_tower import TowerEncoder
 from .layers import ConvBlock, ResidualBlock
-from .quantizers import FiniteScalarQuantizer, VectorQuantizer, check_codes
+from .quantizers import FiniteScalarQuantizer, PatchQuantizer, VectorQuantizer, check_codes
 
 
 @dataclass
@@ -86,6 +86,41 @@ class ImageDecoder(nn.Module):
         return x.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # (B, 1, H, W)
 
 
+class PatchEncoder(nn.Module):
+    """Cuts the picture: a patch's pixels are its features."""
+
+    def __init__(self, config: ImageVQConfig) -> None:
+        super().__init__()
+        self.size = (config.patch_height, config.patch_width)
+
+    def forward(self, ink: torch.Tensor) -> torch.Tensor:
+        """`(B, 1, H, W)` to `(B, high · wide, h, w)`."""
+        high, wide = self.size
+        x = ink.unflatten(2, (-1, high)).unflatten(4, (-1, wide))  # (B, 1, h, high, w, wide)
+        return x.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
+
+
+class MendingConv(nn.Conv2d):
+    """What a decoder adds to the small pictures; begins at nothing."""
+
+
+class PatchDecoder(ImageDecoder):
+    """Puts the pictures of the codes side by side, and mends them where a network knows better."""
+
+    SURE = 0.02  # ink of the small pictures is kept this far from 0 and 1, or nothing could be mended
+
+    def __init__(self, config: ImageVQConfig) -> None:
+        super().__init__(config, config.codebook_dim)
+        self.out = MendingConv(self.out.in_channels, self.out.out_channels, 3, padding=1)
+        self.size = (config.patch_height, config.patch_width)
+
+    def forward(self, values: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
+        """As for the others; begins at the small pictures."""
+        x = values.unflatten(1, self.size).permute(0, 3, 1, 4, 2).flatten(3).flatten(1, 2)  # (B, H, W)
+        ink = x[:, None].float().clamp(self.SURE, 1 - self.SURE)
+        return torch.logit(ink) + super().forward(values, known)
+
+
 class CodeTable(nn.Embedding):
     """What the decoder knows of each code by heart; begins at nothing.
 
@@ -104,7 +139,10 @@ class ImageVQPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, MendingConv):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 init.zeros_(module.bias)
@@ -115,6 +153,8 @@ class ImageVQPreTrainedModel(PreTrainedModel):
             init.ones_(module.running_var)
         elif isinstance(module, CodeTable):
             init.zeros_(module.weight)
+        elif isinstance(module, PatchQuantizer):
+            init.uniform_(module.codebook)
         elif isinstance(module, VectorQuantizer):
             init.normal_(module.codebook, mean=0.0, std=module.dim**-0.5)
             init.zeros_(module.counts)
@@ -138,18 +178,23 @@ class ImageVQModel(ImageVQPreTrainedModel):
             self.borrowed = BorrowedVQ(config.borrowed)
             self.post_init()
             return
-        self.quantizer: VectorQuantizer | FiniteScalarQuantizer
-        if config.codebook == "fsq":
+        self.quantizer: VectorQuantizer | FiniteScalarQuantizer | PatchQuantizer
+        if config.codebook == "patches":
+            assert config.codebook_size is not None
+            self.quantizer = PatchQuantizer(config.codebook_size, config.codebook_dim)
+        elif config.codebook == "fsq":
             self.quantizer = FiniteScalarQuantizer(config.fsq_levels, config.fsq_dither)
         else:
             assert config.codebook_size is not None
             self.quantizer = VectorQuantizer(
                 config.codebook_size, config.codebook_dim, config.ema_decay, config.revive_below, config.codebook_warmup
             )
-        self.encoder: ImageEncoder | TowerEncoder = (TowerEncoder if config.tower else ImageEncoder)(
-            config, self.quantizer.dim
-        )
-        self.decoder = ImageDecoder(config, self.quantizer.dim)
+        self.encoder: ImageEncoder | TowerEncoder | PatchEncoder
+        if config.codebook == "patches":
+            self.encoder, self.decoder = PatchEncoder(config), PatchDecoder(config)
+        else:
+            self.encoder = (TowerEncoder if config.tower else ImageEncoder)(config, self.quantizer.dim)
+            self.decoder = ImageDecoder(config, self.quantizer.dim)
         if config.decoder_table:
             self.add_table()
         if config.reading_weight:

@@ -46,6 +46,33 @@ def take_over_language_model(model: Any, language_model: Any) -> None:
             target[name].copy_(value)
 
 
+@torch.no_grad()
+def start_codes_from_patches(model: Any, seed: int = 0) -> None:
+    """Rows of codes that are small pictures begin as these pictures, turned at random: like codes begin alike.
+
+    Most codes are rare; what is learnt of one then holds for its neighbours (the same digit a pixel beside). Does
+    nothing for codebooks of another kind.
+
+    Args:
+        model: `NativeVLMForCausalLM`.
+        seed: Of the turn.
+    """
+    config = model.config
+    if config.vq_config.codebook != "patches" or config.vq_config.borrowed is not None:
+        return
+    book = model.image_vq.quantizer.codebook.float()  # (K, P)
+    u, s, _ = torch.linalg.svd(book - book.mean(0), full_matrices=False)
+    features = u * s.sqrt()  # large differences count less than they weigh, small ones more
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(config.hidden_size, config.hidden_size, generator=generator)).Q
+    width = min(config.hidden_size, features.shape[1])
+    rows = features[:, :width] @ turn[:width]  # (K, D)
+    rows = config.initializer_range * rows / rows.square().mean().sqrt()
+    first, last = config.vocabulary.first_code, config.vocabulary.first_code + len(rows)
+    for weight in (model.model.embed_tokens.weight, model.lm_head.weight):
+        weight[first:last] += rows.to(weight.dtype)
+
+
 def freeze_all_but_new_rows(model: Any) -> None:
     """Leaves only the rows of picture tokens in embedding and head, and the modality embedding, to learn.
 
@@ -60,4 +87,4 @@ def freeze_all_but_new_rows(model: Any) -> None:
         model.model.embed_modality.requires_grad_(True)
 
 
-__all__ = ["freeze_all_but_new_rows", "take_over_language_model"]
+__all__ = ["freeze_all_but_new_rows", "start_codes_from_patches", "take_over_language_model"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -150,4 +150,81 @@ class FiniteScalarQuantizer(nn.Module):
         return Quantized(values.to(features.dtype), codes, features.new_zeros(()))
 
 
-__all__ = ["FiniteScalarQuantizer", "Quantized", "VectorQuantizer", "check_codes"]
+class PatchQuantizer(nn.Module):
+    """Nearest of learnt small pictures: codes are what stands there, pixel by pixel.
+
+    Engraved music has few signs in few places, so that a patch is nearly one of some thousands. `fit` finds them by
+    k-means; nothing here moves while a network trains.
+
+    Args:
+        size, dim: Number of pictures, and their pixels.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.size, self.dim = size, dim
+        self.register_buffer("codebook", torch.rand(size, dim))
+        self.codebook: torch.Tensor
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Pixels `(..., dim)` of codes `(...)`."""
+        check_codes(codes, self.size)
+        return self.codebook[codes]
+
+    def nearest(self, patches: torch.Tensor, rows: int = 8192) -> torch.Tensor:
+        """Codes `(N,)` of patches `(N, dim)`, some `rows` of them at a time.
+
+        Most patches of a page are white or a piece of a line, and equal to others: each is looked up once.
+        """
+        if not len(patches):
+            return torch.zeros(0, dtype=torch.long, device=patches.device)
+        book = self.codebook.float()
+        half = book.square().sum(-1) / 2
+        mark = torch.arange(1, self.dim + 1, device=patches.device, dtype=torch.float64).sqrt()
+        marks, places = torch.unique((patches.double() * mark).sum(-1), return_inverse=True)
+        first = torch.zeros(len(marks), dtype=torch.long, device=patches.device)
+        first[places] = torch.arange(len(patches), device=patches.device)  # one of those that are equal
+        with torch.autocast(patches.device.type, enabled=False):
+            found = [(part.float() @ book.t() - half).argmax(-1) for part in patches[first].split(rows)]
+        return torch.cat(found)[places]
+
+    def forward(self, features: torch.Tensor) -> Quantized:
+        """`(..., dim)`; there is no gradient, and the loss is 0."""
+        codes = self.nearest(features.detach().reshape(-1, self.dim)).reshape(features.shape[:-1])
+        return Quantized(self.codebook[codes].to(features.dtype), codes, features.new_zeros(()))
+
+    @torch.no_grad()
+    def fit(
+        self, patches: torch.Tensor, weights: torch.Tensor, iterations: int, generator: torch.Generator,
+        on_step: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
+        """K-means (Lloyd): begins at drawn patches, and a picture that nobody chooses begins anew at the worst patch.
+
+        Args:
+            patches: `(N, dim)` float, all different, at least as many as codes.
+            weights: `(N,)` how much each counts.
+            iterations: Rounds.
+            generator: Draws the first ones.
+            on_step: Sees the mean squared error of a patch after each round.
+
+        Raises:
+            InputError: Fewer patches than codes.
+        """
+        if len(patches) < self.size:
+            raise InputError(None, f"{len(patches)} different patches are too few for {self.size} codes")
+        drawn = torch.multinomial(weights.sqrt()[: 1 << 24], self.size, replacement=False, generator=generator)
+        self.codebook.copy_(patches[drawn])
+        for _ in range(iterations):
+            codes = self.nearest(patches)
+            error = (patches - self.codebook[codes]).square().sum(-1) * weights
+            total = torch.zeros(self.size).index_add_(0, codes, weights)
+            sums = torch.zeros(self.size, self.dim).index_add_(0, codes, patches * weights[:, None])
+            moved = total > 0
+            self.codebook[moved] = sums[moved] / total[moved, None]
+            lost = (~moved).nonzero()[:, 0]
+            self.codebook[lost] = patches[error.topk(len(lost)).indices]
+            if on_step is not None:
+                on_step(float(error.sum() / weights.sum()))
+
+
+__all__ = ["FiniteScalarQuantizer", "PatchQuantizer", "Quantized", "VectorQuantizer", "check_codes"]

@@ -68,6 +68,8 @@ def generated_rows(
     drills: float = 0.0,
     retimings: float = 0.0,
     decorations: float = 0.0,
+    plain: bool = False,
+    max_bars: int = 0,
 ) -> Iterator[SystemRow | InputError]:
     """Systems of generated pieces, drawn as they are asked for.
 
@@ -79,6 +81,7 @@ def generated_rows(
         drills: Part of the systems that are crowded with rare signs.
         retimings: Part of the systems in which longer or shorter note values are tried.
         decorations: Part of the systems with words and signs around them that the truth does not name.
+        plain, max_bars: All in one style; longest systems. See `iter_system_jobs`.
     """
     from ..datasets_scripts.continuations import as_continuation
     from ..datasets_scripts.decorations import decorated
@@ -91,7 +94,7 @@ def generated_rows(
     adorn = random.Random(f"decorations {seed}")  # of its own: without decorations a seed draws what it always drew
 
     def jobs() -> Iterator[RenderJob]:
-        for number, (text, style, piece) in enumerate(iter_system_jobs(seed, count, split)):
+        for number, (text, style, piece) in enumerate(iter_system_jobs(seed, count, split, plain, max_bars)):
             if draw.random() < drills:
                 text = with_rare_signs(text, draw)
             if draw.random() < retimings:

@@ -3,6 +3,8 @@
     accelerate launch train image_vq --packed PACKED --packed_validation HELD_OUT --output_dir RUN --max_minutes 30 \
         --schedule_by time --mixed_precision bf16
     accelerate launch train image_vq --packed PACKED --output_dir RUN --codebook vq --max_steps 5000
+    accelerate launch train image_vq --stage codebook --packed PACKED --output_dir GLYPHS     # small pictures, then
+    accelerate launch train image_vq --packed PACKED --model GLYPHS --decoder_only --output_dir RUN --max_minutes 20
     accelerate launch train image_vq --stage probe --model RUN/best --tower TOWER --packed_validation HELD_OUT
 
 Pictures are cropped to their ink, with tab lines 8 px apart; a system of one or two bars is then 200 to 600 codes.
@@ -45,8 +47,8 @@ class ImageVQArguments:
 
     stage: str = option(
         "train",
-        "train; probe: what a reader reads; borrow: take one of transformers (--model)",
-        choices=("train", "probe", "borrow"),
+        "train; codebook: find small pictures by k-means; probe: what a reader reads; borrow: take one of transformers",
+        choices=("train", "codebook", "probe", "borrow"),
     )
     packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
@@ -54,6 +56,9 @@ class ImageVQArguments:
     model: str = option("", "model folder to go on from, or to probe")
     tower: str = option("", "folder of a ScoreTower, or of a ScoreVLM that has one: eyes of a new model; probe: reader")
     preset: str = option("strings", "kind of a new model", choices=("tiny", "base", "strings", "square"))
+    codebook_systems: int = option(6000, "stage codebook: systems to take patches from")
+    codebook_patches: int = option(250_000, "stage codebook: different patches at most")
+    codebook_rounds: int = option(12, "stage codebook: rounds of k-means")
     codebook: str = option("", "of a new model: vq or fsq; empty: the preset's own", choices=("", "vq", "fsq"))
     codebook_size: int = option(0, "codes of a new vq model; 0: 2,048")
     fsq_levels: list[int] = option([], "levels of a new fsq model; empty: the preset's own")  # noqa: RUF009
@@ -186,6 +191,21 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     )
 
 
+def run_codebook(args: ImageVQArguments, training: TrainingArguments) -> dict[str, float]:
+    """Finds the small pictures of a new model and saves it; its decoder only puts them side by side."""
+    from .image_vq_patches import fit_patches
+
+    if not args.packed:
+        raise InputError(None, "say where to take patches from: --packed FOLDER")
+    model = build_model(replace(args, preset="glyphs", model=""))
+    pictures = pictures_of(args, args.packed, model, 0.0)
+    sizes = (args.codebook_systems, args.codebook_patches, args.codebook_rounds)
+    figures = fit_patches(model, pictures, *sizes, seed=training.seed)
+    model.save_pretrained(training.output_dir)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
+    return figures
+
+
 def run_probe(args: ImageVQArguments) -> dict[str, float]:
     """Figures of the tokenizer and of the reader, printed as JSON."""
     from .image_vq_evaluation import digit_probe, evaluate_image_vq
@@ -219,6 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, training = parse_arguments((ImageVQArguments, ImageVQTrainingArguments), flags, prog="train image_vq")
     if args.smoke:
         run_smoke(args, training)
+    elif args.stage == "codebook":
+        run_codebook(args, training)
     elif args.stage == "probe":
         run_probe(args)
     elif args.stage == "borrow":

@@ -83,7 +83,7 @@ def build_model(args: NativeVLMArguments) -> tuple[Any, Any]:
     from ..configuration.configuration_native_vlm import PRESETS
     from ..modeling.modeling_image_vq import ImageVQModel
     from ..modeling.modeling_native_vlm import NativeVLMForCausalLM
-    from ..modeling.native_start import take_over_language_model
+    from ..modeling.native_start import start_codes_from_patches, take_over_language_model
     from ..processing.image_processing_score import ScoreImageProcessor
     from ..processing.processing_native_vlm import NativeVLMProcessor
     from ..processing.tokenization_alphatex import AlphaTexTokenizer
@@ -116,6 +116,7 @@ def build_model(args: NativeVLMArguments) -> tuple[Any, Any]:
     model.image_vq.load_state_dict(image_vq.state_dict())
     if source is not None:
         take_over_language_model(model, source)
+    start_codes_from_patches(model)
     return model, NativeVLMProcessor.for_model(model.config, ScoreImageProcessor(), tokenizer)
 
 

@@ -44,6 +44,8 @@ class ScoreVLMArguments:
     drills: float = option(0.2, "stage pack: part of the generated systems that are crowded with rare signs")
     retimings: float = option(0.1, "stage pack: part of the generated systems in longer or shorter note values")
     decorations: float = option(0.0, "stage pack: part of the generated systems with words that the truth leaves out")
+    plain: bool = option(False, "stage pack: generated systems all in one style, for a model that draws")
+    max_bars: int = option(0, "stage pack: longest generated systems, in bars; 0: all")
     degrade: float = option(0.0, "stage pack: part of the generated systems as photos, scans, screenshots, ...")
     engravers: dict[str, float] = option({}, "stage pack: who draws how much, NAME=WEIGHT …")  # noqa: RUF009
     packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
@@ -70,6 +72,8 @@ def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     if [bool(args.data), bool(args.generate), bool(args.pages)].count(True) != 1:
         raise InputError(None, "say what to pack: one of --data FOLDER, --generate COUNT, --pages COUNT")
     folder = Path(training.output_dir)
+    if (args.engravers or args.degrade or not args.generate) and (args.plain or args.max_bars):
+        raise InputError(None, "plain and max_bars are for --generate alone, without --engravers and --degrade")
     if args.engravers or args.degrade:
         failures = pack_mix(args, training)
     elif args.data:
@@ -77,9 +81,8 @@ def run_pack(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     elif args.pages:
         failures = pack(page_rows(training.seed, args.pages, args.split), folder, args.pages)
     else:
-        rows = generated_rows(
-            training.seed, args.generate, args.split, args.continuations, args.drills, args.retimings, args.decorations
-        )
+        shares = (args.continuations, args.drills, args.retimings, args.decorations)
+        rows = generated_rows(training.seed, args.generate, args.split, *shares, args.plain, args.max_bars)
         failures = pack(rows, folder, args.generate)
     if failures:
         raise InputError(folder / "failures.txt", f"{len(failures)} systems could not be packed; the rest are")
