@@ -25,7 +25,7 @@ from intermezzo.train.evaluation import evaluate
 from intermezzo.train.image_vq_data import GridPictures, PictureCollate
 from intermezzo.train.image_vq_evaluation import codebook_use, psnr_db
 from intermezzo.train.native_vlm_data import LessonCollate, PackedLessons, Sequences, first_fit, read_lessons
-from intermezzo.train.native_vlm_evaluation import evaluate_lessons
+from intermezzo.train.native_vlm_evaluation import draw_texts, evaluate_lessons, read_codes
 from intermezzo.train.score_vlm_data import PackedSystems
 
 from .tiny_lessons import lessons_folder, packed_folder, pieces, system_row, tiny_image_vq
@@ -252,3 +252,19 @@ def test_codes_of_another_tokenizer_are_refused(folder: Path, tmp_path: Path) ->
         train_native_vlm.main([])
     with pytest.raises(InputError, match="which picture tokenizer"):
         train_native_vlm.main(["--data", str(folder / "lessons")])
+
+
+def test_a_batch_reads_and_draws_as_each_alone(folder: Path) -> None:
+    """Rows of other lengths, padded on the left, change nothing."""
+    torch.manual_seed(1)
+    tokenizer = AlphaTexTokenizer()
+    config = native_config(text_vocab_size=len(tokenizer), max_rows=15, max_columns=20, max_position_embeddings=300)
+    model = NativeVLMForCausalLM(config).eval()
+    processor = NativeVLMProcessor.for_model(config, ScoreImageProcessor(), tokenizer)
+    grids = [np.arange(rows * columns).reshape(rows, columns) % 16 for rows, columns in ((5, 2), (6, 9))]
+    together = read_codes(model, processor, grids, max_new_tokens=40)
+    assert together == [read_codes(model, processor, [grid], max_new_tokens=40)[0] for grid in grids]
+    texts = ["\\staff {tabs}\n3.3.1 |\n", "\\staff {tabs}\n3.3.4 5.3.4 7.2.2 |\n"]
+    drawn = draw_texts(model, processor, texts, rows=5, columns=3)
+    alone = [draw_texts(model, processor, [text], rows=5, columns=3)[0] for text in texts]
+    assert [picture.tobytes() for picture in drawn] == [picture.tobytes() for picture in alone]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.errors import InputError
+from .evaluation_museformer import read_options
 from .evaluation_report import ROOT, EvaluationReport, Failure, Target
 from .metrics_common import Estimate, proportion, ratio
 from .metrics_tab import PairScores, note_counts, score_pair, summarise
@@ -25,6 +27,33 @@ TARGETS = {
     "drawing/legal_grids": Target(1.0),
     "drawing/note_f1": Target(0.85),
 }
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the evaluator.
+
+    Attributes:
+        quick: No reading without the grammar.
+        drawings: Systems that are drawn; 0: as many as are read.
+        batch: Systems that are read or drawn together.
+        timed: Systems whose reading and drawing is timed, one by one.
+        guidance_scale: Of the drawings.
+        rows, columns: Size of the drawings in patches; 0: the model chooses.
+    """
+
+    quick: bool = False
+    drawings: int = 0
+    batch: int = 16
+    timed: int = 20
+    guidance_scale: float = 1.0
+    rows: int = 0
+    columns: int = 0
+
+    def drawing(self) -> dict[str, Any]:
+        """Arguments of `draw_texts`."""
+        sizes = {"rows": self.rows or None, "columns": self.columns or None}
+        return {"guidance_scale": self.guidance_scale, **sizes}
 
 
 def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any, Any]:
@@ -50,103 +79,119 @@ def lessons_of_split(request: EvaluationRequest) -> tuple[str, list[dict[str, An
     return split, *(read_lessons(request.data, split, [kind], request.n) for kind in ("read", "draw"))  # type: ignore[return-value]
 
 
-def measure_reading(
-    model: Any, processor: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest, grammar: bool = True
-) -> dict[str, Estimate]:
-    """Figures of what is read off pictures, and seconds a picture."""
+def by_size(lessons: Sequence[dict[str, Any]], part: int, size: int) -> list[list[int]]:
+    """Numbers of lessons in batches of like pictures; `part` is the picture's place in them."""
+    order = sorted(range(len(lessons)), key=lambda i: len(lessons[i]["parts"][part]["codes"]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def piece_names(lessons: Sequence[dict[str, Any]]) -> list[str]:
+    """The piece of each lesson."""
     from ..datasets_scripts.build_interleaved import piece_and_place
+
+    return [piece_and_place(lesson["name"])[0] for lesson in lessons]
+
+
+def measure_reading(
+    model: Any, processor: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest, options: Options,
+    grammar: bool = True,
+) -> dict[str, Estimate]:  # fmt: skip
+    """Figures of what is read off pictures, in batches of like sizes."""
     from ..datasets_scripts.interleaved_lessons import part_codes
     from .native_vlm_evaluation import read_codes
 
-    scores: list[PairScores] = []
-    seconds = []
-    for lesson in request.track(lessons, "reading" if grammar else "reading freely"):
-        started = time.monotonic()
-        got = read_codes(model, processor, part_codes(lesson["parts"][0]), grammar)
-        seconds.append(time.monotonic() - started)
-        scores.append(score_pair(got, lesson["parts"][1]["text"]))
-    pieces = [piece_and_place(lesson["name"])[0] for lesson in lessons]
-    figures = summarise(scores, pieces, seed=request.seed)
-    figures["seconds"] = ratio(seconds, [1.0] * len(seconds), pieces, seed=request.seed)
-    return figures
+    scores: dict[int, PairScores] = {}
+    for numbers in request.track(by_size(lessons, 0, options.batch), "reading" if grammar else "reading freely"):
+        grids = [part_codes(lessons[i]["parts"][0]) for i in numbers]
+        for i, got in zip(numbers, read_codes(model, processor, grids, grammar), strict=True):
+            scores[i] = score_pair(got, lessons[i]["parts"][1]["text"])
+    return summarise([scores[i] for i in range(len(lessons))], piece_names(lessons), seed=request.seed)
 
 
 def measure_drawing(
     model: Any, processor: Any, tower: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest,
-    failures: list[Failure], **options: Any,
+    failures: list[Failure], options: Options,
 ) -> dict[str, Estimate]:  # fmt: skip
     """Figures of drawings, read back by the dense tower: `note_f1` against what was asked, `codes_note_f1` of the true
-    pictures, decoded from their codes, `legal_grids`, `ink_iou`, `seconds`.
+    pictures, decoded from their codes, `legal_grids`, `ink_iou`.
     """
-    from ..datasets_scripts.build_interleaved import piece_and_place
     from ..datasets_scripts.interleaved_lessons import part_codes
-    from .native_vlm_evaluation import draw_and_read
+    from .native_vlm_evaluation import draw_texts, read_drawing
 
-    counts: dict[str, list[tuple[int, int, int]]] = {"note_f1": [], "codes_note_f1": []}
-    legal, overlap, seconds = [], [], []
-    for lesson in request.track(lessons, "drawing"):
-        text, codes = lesson["parts"][0]["text"], part_codes(lesson["parts"][1])
-        truth = read_alphatex(text)
+    drawings: dict[int, Any] = {}
+    for numbers in request.track(by_size(lessons, 1, options.batch), "drawing"):
+        texts = [lessons[i]["parts"][0]["text"] for i in numbers]
         try:
-            drawing = draw_and_read(model, processor, text, codes, tower, **options)
+            drawn = draw_texts(model, processor, texts, **options.drawing())
         except InputError as error:  # a grid that does not read, or a text that does not fit
-            failures.append(Failure(lesson["name"], "draw", str(error)))
-            legal.append(False)
-            overlap.append(0.0)
-            seconds.append(0.0)
-            for found in counts.values():
-                found.append(note_counts(Score(), truth))
+            failures += [Failure(lessons[i]["name"], "draw", str(error)) for i in numbers]
             continue
-        legal.append(True)
-        overlap.append(drawing.ink_iou)
-        seconds.append(drawing.seconds)
-        counts["note_f1"].append(note_counts(drawing.read, truth))
-        counts["codes_note_f1"].append(note_counts(drawing.true_read, truth))
-    pieces = [piece_and_place(lesson["name"])[0] for lesson in lessons]
-    figures = {"legal_grids": proportion(legal, pieces)}
+        for i, text, picture in zip(numbers, texts, drawn, strict=True):
+            codes = part_codes(lessons[i]["parts"][1])
+            drawings[i] = read_drawing(model, processor, picture, text, codes, tower)
+    counts: dict[str, list[tuple[int, int, int]]] = {"note_f1": [], "codes_note_f1": []}
+    for i, lesson in enumerate(lessons):
+        truth, one = read_alphatex(lesson["parts"][0]["text"]), drawings.get(i)
+        counts["note_f1"].append(note_counts(one.read if one else Score(), truth))
+        counts["codes_note_f1"].append(note_counts(one.true_read if one else Score(), truth))
+    pieces = piece_names(lessons)
+    figures = {"legal_grids": proportion([i in drawings for i in range(len(lessons))], pieces)}
     for name, found in counts.items():
         halves = [(predicted + true) / 2 for _, predicted, true in found]
         figures[name] = ratio([float(hit) for hit, _, _ in found], halves, pieces, seed=request.seed, unit="notes")
-    for name, values in (("ink_iou", overlap), ("seconds", seconds)):
-        figures[name] = ratio(values, [1.0] * len(values), pieces, seed=request.seed)
+    overlap = [drawings[i].ink_iou if i in drawings else 0.0 for i in range(len(lessons))]
+    figures["ink_iou"] = ratio(overlap, [1.0] * len(overlap), pieces, seed=request.seed)
     return figures
 
 
-def evaluate_native_vlm(
-    request: EvaluationRequest,
-    *,
-    quick: bool = False,
-    reader: str | None = None,
-    guidance_scale: float = 1.0,
-    **options: Any,
-) -> EvaluationReport:
+def measure_speed(
+    model: Any, processor: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest, options: Options
+) -> dict[str, Estimate]:
+    """Seconds to read and to draw one system, each by itself."""
+    from ..datasets_scripts.interleaved_lessons import part_codes
+    from .native_vlm_evaluation import draw_texts, read_codes
+
+    seconds: dict[str, list[float]] = {"seconds_to_read": [], "seconds_to_draw": []}
+    for lesson in request.track(lessons, "one by one"):
+        text, picture = lesson["parts"]
+        started = time.monotonic()
+        read_codes(model, processor, [part_codes(picture)])
+        read = time.monotonic()
+        draw_texts(model, processor, [text["text"]], **options.drawing())
+        seconds["seconds_to_read"].append(read - started)
+        seconds["seconds_to_draw"].append(time.monotonic() - read)
+    pieces = piece_names(lessons)
+    return {name: ratio(found, [1.0] * len(found), pieces, seed=request.seed) for name, found in seconds.items()}
+
+
+def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None, **settings: Any) -> EvaluationReport:
     """Measures reading and drawing on held-out systems.
 
     Args:
         request: `data` is a folder of `build_interleaved`.
-        quick: No reading without the grammar.
         reader: ScoreVLM checkpoint whose dense tower reads drawings; the repository's own when `None`.
-        guidance_scale: Of the drawings.
-        **options: Of `generate_images`.
+        **settings: Of `Options`.
 
     Raises:
-        InputError: No data, no checkpoint.
+        InputError: No data, no checkpoint, or a setting that does not exist.
     """
+    options = read_options(Options, settings)
     split, to_read, to_draw = lessons_of_split(request)
     model, processor, tower = load_parts(request, reader)
     report = EvaluationReport(
         request.stem, request.checkpoint, f"{split} split of {Path(str(request.data)).name}", len(to_read), request.seed
     )
     report.targets = dict(TARGETS)
-    report.figures |= measure_reading(model, processor, to_read, request)
-    if not quick:
-        report.sections["reading without the grammar"] = measure_reading(model, processor, to_read, request, False)
-    drawn = measure_drawing(
-        model, processor, tower, to_draw, request, report.failures, guidance_scale=guidance_scale, **options
-    )
-    report.sections["drawing"] = drawn
+    report.figures |= measure_reading(model, processor, to_read, request, options)
+    if not options.quick:
+        report.sections["reading without the grammar"] = measure_reading(
+            model, processor, to_read, request, options, False
+        )
+    to_draw = to_draw[: options.drawings or None]
+    report.sections["drawing"] = measure_drawing(model, processor, tower, to_draw, request, report.failures, options)
+    report.sections["speed"] = measure_speed(model, processor, to_draw[: options.timed], request, options)
     report.facts["parameters"] = sum(p.numel() for p in model.parameters())
-    report.facts["guidance_scale"] = guidance_scale
+    report.facts["guidance_scale"] = options.guidance_scale
     report.notes += [
         "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
         "`codes_note_f1`: what the tower reads off the true pictures after the codes; drawings can not beat it.",
@@ -154,4 +199,4 @@ def evaluate_native_vlm(
     return report
 
 
-__all__ = ["evaluate_native_vlm", "measure_drawing", "measure_reading"]
+__all__ = ["Options", "evaluate_native_vlm", "measure_drawing", "measure_reading", "measure_speed"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,25 +45,50 @@ def evaluate_lessons(model: Any, rows: PackedLessons, pad: int, batch_size: int 
     return {name: float(value) for name, value in figures.items()}
 
 
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids `(B, T)` that end together, and their mask."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
 @torch.no_grad()
-def read_codes(model: Any, processor: Any, codes: np.ndarray, grammar: bool = True, max_new_tokens: int = 600) -> str:
-    """What the model reads off a picture of codes `(h, w)`, greedily.
+def read_codes(
+    model: Any, processor: Any, grids: Sequence[np.ndarray], grammar: bool = True, max_new_tokens: int = 600
+) -> list[str]:
+    """What the model reads off pictures of codes `(h, w)`, greedily, all of them in one batch.
 
     Args:
         model, processor: NativeVLM's.
-        codes: The picture.
+        grids: The pictures; like sizes together are faster.
         grammar: Keep to the grammar.
         max_new_tokens: Longest answer.
     """
     before, _, after = processor.read_prompt().partition(processor.image_token)
-    prompt = torch.tensor([processor.encode_parts([before, codes, after])], device=model.device)
+    rows = [processor.encode_parts([before, codes, after]) for codes in grids]
+    prompt, mask = left_padded(rows, processor.tokenizer.pad_token_id, model.device)
     limit = min(prompt.shape[1] + max_new_tokens, processor.max_length)
     rules = [processor.logits_processor(max_length=limit, want="text")] if grammar else []
-    written = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_length=limit, logits_processor=rules, do_sample=False
-    )[0, prompt.shape[1] :].tolist()
+    written = model.generate(prompt, attention_mask=mask, max_length=limit, logits_processor=rules, do_sample=False)
     size = len(processor.tokenizer)
-    return processor.tokenizer.decode([token for token in written if token < size], skip_special_tokens=True)
+    texts = ([token for token in ids if token < size] for ids in written[:, prompt.shape[1] :].tolist())
+    return [processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts]
+
+
+@torch.no_grad()
+def draw_texts(
+    model: Any, processor: Any, texts: Sequence[str], guidance_scale: float = 1.0, **options: Any
+) -> list[Image.Image]:
+    """Drawings of texts, all of them in one batch; where beats go is decided text by text before.
+
+    Raises:
+        InputError: A text does not fit into the window.
+    """
+    prompts = [drawing_prompt(model, processor, text)[0].tolist() for text in texts]
+    ids, mask = left_padded(prompts, processor.tokenizer.pad_token_id, model.device)
+    free = processor.unconditional_ids().to(model.device)
+    return model.generate_images(ids, mask, free, guidance_scale, **options)
 
 
 @dataclass
@@ -75,41 +100,31 @@ class Drawing:
         read: The score on it; empty where the tower's reader can make nothing of it.
         true_read: The score on the true picture, decoded from its codes: no drawing can be expected to beat it.
         ink_iou: Ink overlap with that picture.
-        seconds: Time to draw.
     """
 
     picture: Image.Image
     read: Score
     true_read: Score
     ink_iou: float
-    seconds: float
 
 
 @torch.no_grad()
-def draw_and_read(
-    model: Any, processor: Any, text: str, codes: np.ndarray, tower: Any, guidance_scale: float = 1.0, **options: Any
-) -> Drawing:
-    """Draws a text and reads the drawing.
+def read_drawing(model: Any, processor: Any, drawn: Image.Image, text: str, codes: np.ndarray, tower: Any) -> Drawing:
+    """Reads a drawing back.
 
     Args:
         model, processor: NativeVLM's.
-        text: What is asked for.
+        drawn: The drawing.
+        text: What was asked for.
         codes: `(h, w)`, the true picture.
         tower: `ScoreTowerModel`.
-        guidance_scale: See `generate_images`.
-        **options: Of `generate_images`.
     """
     staff = read_alphatex(text).staves[0]
     about: dict[str, Any] = {"score": "score" in staff.show, "strings": staff.strings}
     about["metre"] = staff.bars[0].time_signature or (4, 4)
-    free = processor.unconditional_ids().to(model.device)
-    started = time.monotonic()
-    prompt = drawing_prompt(model, processor, text)
-    drawn = model.generate_images(prompt, torch.ones_like(prompt), free, guidance_scale, **options)[0]
-    seconds = time.monotonic() - started
     true = model.decode_pictures([torch.from_numpy(np.asarray(codes, dtype=np.int64))])[0]
     scores = [_read_or_nothing(tower, processor.to_canvas(picture, about["score"]), about) for picture in (drawn, true)]
-    return Drawing(drawn, scores[0], scores[1], _overlap(drawn, true), seconds)
+    return Drawing(drawn, scores[0], scores[1], _overlap(drawn, true))
 
 
 def _overlap(first: Image.Image, second: Image.Image) -> float:
@@ -132,4 +147,4 @@ def _read_or_nothing(tower: Any, canvas: np.ndarray, about: dict[str, Any]) -> S
         return Score()
 
 
-__all__ = ["Drawing", "draw_and_read", "evaluate_lessons", "read_codes"]
+__all__ = ["Drawing", "draw_texts", "evaluate_lessons", "left_padded", "read_codes", "read_drawing"]
