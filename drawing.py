@@ -65,14 +65,16 @@ def load_drawer(model: str | Path | None = None, device: str = "auto") -> tuple[
 
 
 def _visible(text: str) -> Score:
-    """What a picture of a text shows of it."""
+    """What a drawing of a text shows: its tab with rhythm. (The model has learnt to draw no other staff.)"""
     score = read_alphatex(text)
-    with_score = bool(score.staves) and "score" in score.staves[0].show
-    return strip_invisible(score, "score+tabs" if with_score else "tabs")
+    for staff in score.staves:
+        if "tabs" in staff.show:
+            staff.show = ("tabs",)
+    return strip_invisible(score, "tabs")
 
 
 def systems_of(text: str, bars: int = BARS_PER_SYSTEM) -> list[str]:
-    """A text cut into texts of so many bars, of its first staff.
+    """A text cut into texts of so many bars, of its first staff; each says its metre.
 
     Raises:
         AlphaTexError: The text is not alphaTex.
@@ -84,12 +86,15 @@ def systems_of(text: str, bars: int = BARS_PER_SYSTEM) -> list[str]:
     staff = score.staves[0]
     if "tabs" not in staff.show or staff.percussion:
         raise InputError(None, "only staves with tablature can be drawn")
-    parts = []
+    parts, metre = [], None
     for start in range(0, len(staff.bars), bars):
         part: Score = copy.deepcopy(score)
         part.tracks = part.tracks[:1]
         part.tracks[0].staves = [part.tracks[0].staves[0]]
         part.staves[0].bars = part.staves[0].bars[start : start + bars]
+        first = part.staves[0].bars[0]
+        first.time_signature = first.time_signature or metre
+        metre = next((b.time_signature for b in reversed(part.staves[0].bars) if b.time_signature), metre)
         parts.append(write_alphatex(part))
     return parts
 

@@ -35,8 +35,10 @@ def drawer() -> tuple[Any, Any]:
 
 def test_a_text_is_cut_into_systems() -> None:
     parts = systems_of(TEXT)
-    assert parts == [TEXT.rpartition("0.6")[0], "\\staff {tabs}\n0.6.2{d} |\n"]
+    assert parts == [TEXT.rpartition("0.6")[0], "\\staff {tabs}\n\\ts (3 4) 0.6.2{d} |\n"]
     assert systems_of(TEXT, 5) == [TEXT]
+    both = systems_of(TEXT.replace("{tabs}", "{score tabs}"), 5)
+    assert both == [TEXT]  # the staff above is not drawn
     with pytest.raises(InputError, match="no bars"):
         systems_of("")
     with pytest.raises(InputError, match="line 1"):
