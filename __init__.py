@@ -38,6 +38,7 @@ _PUBLIC = {
     "FractalMidiProcessor": ".processing.processing_fractal_midi",
     "ImageVQConfig": ".configuration.configuration_image_vq",
     "ImageVQModel": ".modeling.modeling_image_vq",
+    "ImageVQProcessor": ".processing.processing_image_vq",
     "NativeVLMConfig": ".configuration.configuration_native_vlm",
     "NativeVLMForCausalLM": ".modeling.modeling_native_vlm",
     "NativeVLMProcessor": ".processing.processing_native_vlm",

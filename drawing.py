@@ -123,28 +123,18 @@ def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.0, seed
     """
     import torch
 
-    from .processing.native_places import drawing_prompt
-
     pictures = []
     options = {} if seed is None else {"do_sample": True, "top_k": 20}
     for part in systems_of(text):
-        prompt = drawing_prompt(model, processor, part)
-        free = processor.unconditional_ids().to(model.device)
         if seed is not None:
             torch.manual_seed(seed)
-        drawn = model.generate_images(prompt, torch.ones_like(prompt), free, guidance_scale=guidance, **options)
-        pictures += drawn
+        pictures.append(processor.draw(model, part, guidance, **options))
     return stack_systems(pictures)
 
 
 def read_picture(model: Any, processor: Any, picture: Image.Image) -> str:
     """AlphaTex of the (largest) system in a picture."""
-    inputs = processor(images=[picture]).to(model.device)
-    rules = [processor.logits_processor(max_length=processor.max_length, want="text")]
-    written = model.generate(
-        **inputs, max_length=processor.max_length, logits_processor=rules, do_sample=False
-    )[0, inputs["input_ids"].shape[1] :].tolist()  # fmt: skip
-    return "".join(part for part in processor.parts(written) if isinstance(part, str))
+    return processor.read(model, picture)[0]
 
 
 def draw(

@@ -57,6 +57,7 @@ _LIST = (
     Entry("processing_auto:AutoProcessor", MUSEFORMER, "processing.processing_museformer:BarMidiProcessor"),
     Entry("configuration_auto:AutoConfig", IMAGE_VQ, IMAGE_VQ),
     Entry("modeling_auto:AutoModel", IMAGE_VQ, "modeling.modeling_image_vq:ImageVQModel"),
+    Entry("processing_auto:AutoProcessor", IMAGE_VQ, "processing.processing_image_vq:ImageVQProcessor"),
     Entry("configuration_auto:AutoConfig", NATIVE_VLM, NATIVE_VLM),
     Entry("modeling_auto:AutoModelForCausalLM", NATIVE_VLM, "modeling.modeling_native_vlm:NativeVLMForCausalLM"),
     Entry("tokenization_auto:AutoTokenizer", NATIVE_VLM, "processing.tokenization_alphatex:AlphaTexTokenizer"),

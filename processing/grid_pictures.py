@@ -16,7 +16,9 @@ mistakes than at full size (24 systems of one or two bars: 17 read without an er
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -164,6 +166,36 @@ def _ink_above(picture: np.ndarray, geometry: GridGeometry) -> float:
     return max(0.0, (line - int(rows[0])) / SCALE)
 
 
+def system_to_grid(image_processor: Any, image: Any, geometry: GridGeometry, name: str | None = None) -> np.ndarray:
+    """A picture of one system, cut and scaled to patches.
+
+    Args:
+        image_processor: `ScoreImageProcessor`, which finds the system.
+        image: PIL picture or array.
+        geometry: Patches.
+        name: For messages; left out, the file that a PIL picture was opened from.
+
+    Returns:
+        uint8 with white = 255.
+
+    Raises:
+        InputError: It shows no system, or one with ink where a grid picture keeps none.
+    """
+    found = image_processor(images=[image], return_tensors="np")
+    ink = found["pixel_values"][0, 0, :, : int(found["widths"][0])]
+    canvas = np.round(WHITE * (1 - ink)).astype(np.uint8)
+    return canvas_to_grid(canvas, geometry, name or getattr(image, "filename", None) or None)
+
+
+def stack_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """`(P, 1, H, W)` float32 with 1 = ink; smaller ones are padded below and on the right."""
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    out = np.zeros((len(pictures), 1, height, width), dtype=np.float32)
+    for ink, picture in zip(out, pictures, strict=True):
+        ink[0, : picture.shape[0], : picture.shape[1]] = to_ink(picture)
+    return out
+
+
 def to_ink(picture: np.ndarray) -> np.ndarray:
     """uint8 with white = 255 to float32 with 1 = ink."""
     return (WHITE - picture.astype(np.float32)) / WHITE
@@ -174,4 +206,12 @@ def from_ink(ink: np.ndarray) -> np.ndarray:
     return np.round(WHITE * (1 - np.clip(ink, 0, 1))).astype(np.uint8)
 
 
-__all__ = ["GridGeometry", "canvas_to_grid", "from_ink", "grid_to_canvas", "to_ink"]
+__all__ = [
+    "GridGeometry",
+    "canvas_to_grid",
+    "from_ink",
+    "grid_to_canvas",
+    "stack_pictures",
+    "system_to_grid",
+    "to_ink",
+]

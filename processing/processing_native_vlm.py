@@ -12,11 +12,11 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .errors import InputError
-from .grid_pictures import GridGeometry, canvas_to_grid, grid_to_canvas, to_ink
+from .grid_pictures import GridGeometry, grid_to_canvas, stack_pictures, system_to_grid
 from .image_processing_score import flat_list
 from .native_decoding import NativeLogitsProcessor
+from .native_places import drawing_prompt
 from .native_vocabulary import NativeVocabulary
-from .system_canvas import WHITE
 
 Part = str | np.ndarray
 
@@ -93,10 +93,7 @@ class NativeVLMProcessor(ProcessorMixin):
         Raises:
             InputError: It shows no system, or too long a one.
         """
-        found = self.image_processor(images=[image], return_tensors="np")
-        ink = found["pixel_values"][0, 0, :, : int(found["widths"][0])]
-        canvas = np.round(WHITE * (1 - ink)).astype(np.uint8)
-        picture = canvas_to_grid(canvas, self.geometry, name or getattr(image, "filename", None) or None)
+        picture = system_to_grid(self.image_processor, image, self.geometry, name)
         self.vocabulary.check_size(*self.geometry.size(picture))
         return picture
 
@@ -190,6 +187,47 @@ class NativeVLMProcessor(ProcessorMixin):
         """`(1, U)`, the prompt without a condition, for `generate_images`."""
         return torch.tensor([self.tokenizer.encode(self.draw_prompt(""), add_special_tokens=False)])
 
+    # --- with a model
+
+    def read(self, model: Any, images: Any) -> list[str]:
+        """Reads pictures, bound to the grammar.
+
+        Args:
+            model: `NativeVLMForCausalLM`.
+            images: One picture of a system, or a list.
+
+        Returns:
+            Canonical alphaTex, one text a picture.
+
+        Raises:
+            InputError: A picture shows no system, or too long a one.
+        """
+        texts = []
+        for image in flat_list(images):
+            inputs = self(images=[image]).to(model.device)
+            rules = [self.logits_processor(max_length=self.max_length, want="text")]
+            written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, do_sample=False)
+            answer = written[0, inputs["input_ids"].shape[1] :].tolist()
+            texts.append("".join(part for part in self.parts(answer) if isinstance(part, str)))
+        return texts
+
+    def draw(self, model: Any, text: str, guidance_scale: float = 1.0, **options: Any) -> Image.Image:
+        """Draws a text of one system (two bars are what it has learnt).
+
+        Args:
+            model: `NativeVLMForCausalLM`.
+            text: AlphaTex.
+            guidance_scale: How closely the text is followed; 1 is as learnt.
+            **options: Of `generate_images`, such as `do_sample=True`.
+
+        Raises:
+            AlphaTexError: It is not alphaTex.
+            InputError: It does not fit into the window.
+        """
+        prompt = drawing_prompt(model, self, text)
+        free = self.unconditional_ids().to(model.device)
+        return model.generate_images(prompt, torch.ones_like(prompt), free, guidance_scale=guidance_scale, **options)[0]
+
     # --- out
 
     def parts(self, ids: Sequence[int]) -> list[Part]:
@@ -219,13 +257,4 @@ class NativeVLMProcessor(ProcessorMixin):
         return grid_to_canvas(np.asarray(picture.convert("L")), self.geometry, has_score)
 
 
-def stack_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """`(P, 1, H, W)` float32 with 1 = ink; smaller ones are padded below and on the right."""
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
-    out = np.zeros((len(pictures), 1, height, width), dtype=np.float32)
-    for ink, picture in zip(out, pictures, strict=True):
-        ink[0, : picture.shape[0], : picture.shape[1]] = to_ink(picture)
-    return out
-
-
-__all__ = ["NativeVLMProcessor", "stack_pictures"]
+__all__ = ["NativeVLMProcessor"]
