@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import torch
 
 from intermezzo.processing.errors import InputError
 from intermezzo.train import push_to_hub
+from intermezzo.train.hub_needs import needs_of, pip_line
 
 FILES = {
     "__init__.py": "",
@@ -178,8 +180,26 @@ def test_the_card_of_a_folder_is_told_where_it_will_be_read(toykit, tmp_path):
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     made = push_to_hub.export_model("toykit", folder, tmp_path / "out", "me/toy")
-    wanted = '# Toy\n```python\nm = f("me/toy", trust_remote_code=True, dtype=1)\n```\nimport intermezzo\n'
-    assert (made / "README.md").read_text(encoding="utf-8") == wanted
+    wanted = '```python\nm = f("me/toy", trust_remote_code=True, dtype=1)\n```\nimport intermezzo\n'
+    head, code = (made / "README.md").read_text(encoding="utf-8").split("\n\n")
+    assert code == wanted and re.fullmatch(
+        r'# Toy\n```bash\npip install "torch>=.*" "torchvision.*" "transformers.*"\n```', head
+    )
+    own = text.replace("# Toy\n", "# Toy\n```bash\npip install toykit\n```\n")
+    (folder / "README.md").write_text(own, encoding="utf-8")
+    made = push_to_hub.export_model("toykit", folder, tmp_path / "again", "me/toy")
+    assert (made / "README.md").read_text(encoding="utf-8").count("pip install") == 1, "the card says it itself"
+
+
+def test_what_an_export_needs_is_read_off_its_imports(tmp_path):
+    (tmp_path / "one.py").write_text("import json\nimport cv2\nfrom .two import A\nimport numpy.linalg\n")
+    (tmp_path / "two.py").write_text("def f():\n    from symusic import Score\n    import never_heard_of\n")
+    found = needs_of(tmp_path)
+    assert [re.split("[<>=]", one)[0] for one in found] == [
+        "torch", "torchvision", "transformers", "opencv-python-headless", "never-heard-of", "symusic",
+    ]  # fmt: skip
+    line = pip_line(found)
+    assert line.startswith('pip install "torch>=') and line.count('"') == 2 * sum(">" in one for one in found)
 
 
 @pytest.mark.parametrize("missing", ["adapter_model.safetensors", "base"])

@@ -18,6 +18,7 @@ AUTO_CLASSES = {
     "summary_bridge": "AutoModel",
     "fractal_midi": "AutoModel",
     "style_encoder": "AutoModel",
+    "edit": "AutoModel",
 }
 
 
@@ -47,10 +48,13 @@ def _score_vlm() -> list[Any]:
 def _image_vq() -> list[Any]:
     from intermezzo.configuration.configuration_image_vq import ImageVQConfig
     from intermezzo.modeling.modeling_image_vq import ImageVQModel
+    from intermezzo.processing.image_processing_score import ScoreImageProcessor
+    from intermezzo.processing.processing_image_vq import ImageVQProcessor
 
     from .tiny_native_vlm import VQ
 
-    return [ImageVQModel(ImageVQConfig(**VQ))]
+    config = ImageVQConfig(**VQ)
+    return [ImageVQModel(config), ImageVQProcessor.for_model(config, ScoreImageProcessor())]
 
 
 def _native_vlm() -> list[Any]:
@@ -61,8 +65,9 @@ def _native_vlm() -> list[Any]:
 
     from .tiny_native_vlm import native_config
 
-    processor = NativeVLMProcessor.for_model(native_config(), ScoreImageProcessor(), AlphaTexTokenizer())
-    return [NativeVLMForCausalLM(native_config()), processor]
+    tokenizer = AlphaTexTokenizer()
+    config = native_config(text_vocab_size=len(tokenizer), max_rows=8, max_columns=72, max_position_embeddings=700)
+    return [NativeVLMForCausalLM(config), NativeVLMProcessor.for_model(config, ScoreImageProcessor(), tokenizer)]
 
 
 def _museformer() -> list[Any]:
@@ -91,6 +96,15 @@ def _fractal_midi() -> list[Any]:
     return [FractalMidiModel(tiny()), FractalMidiProcessor()]
 
 
+def _edit() -> list[Any]:
+    from intermezzo.modeling.modeling_edit import ScoreEditModel
+    from intermezzo.processing.processing_edit import ScoreEditProcessor
+    from intermezzo.train.train_edit import edit_config
+
+    sizes = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, vocab_size=512)
+    return [ScoreEditModel(edit_config(**sizes)), ScoreEditProcessor(512)]
+
+
 MAKERS: dict[str, Callable[[], list[Any]]] = {
     "score_tower": _score_tower,
     "score_vlm": _score_vlm,
@@ -99,6 +113,7 @@ MAKERS: dict[str, Callable[[], list[Any]]] = {
     "museformer": _museformer,
     "summary_bridge": _summary_bridge,
     "fractal_midi": _fractal_midi,
+    "edit": _edit,
 }
 
 

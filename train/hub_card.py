@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..processing.errors import InputError
+from .hub_needs import pip_line
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "model_card.md"
 _BLOCK = re.compile(r"```python\n(.*?)```", re.S)
+_INSTALLS = re.compile(r"```bash\n[^`]*pip install")
 _IMPORT = re.compile(r"^import intermezzo\b.*\n", re.M)
 
 # How each model is called, after `model` and `processor` have been loaded.
@@ -20,6 +23,23 @@ CALLS = {
         'pictures = [Image.open("a.png"), Image.open("b.png")]\n'
         'style = model(**processor(images=pictures, return_tensors="pt")).style\n'
         "print(float(style[0] @ style[1]))  # −1 … 1: how alike they are in style"
+    ),
+    "native_vlm": (
+        'print(processor.read(model, Image.open("song.png"))[0])\n'
+        'processor.draw(model, r"\\staff {tabs} \\ts (4 4) 3.3.4 5.3.4 2.2.2 |").save("drawn.png")'
+    ),
+    "image_vq": (
+        'codes = model.encode(processor(Image.open("song.png"))["pixel_values"])  # rows and columns of codes\n'
+        'processor.pictures(model.decode(codes))[0].save("again.png")'
+    ),
+    "museformer": ('ids = model.write(16, grammar=processor.grammar)\nprocessor.decode(ids[0]).dump_midi("new.mid")'),
+    "summary_bridge": (
+        'plan = model.sample_summary_tokens(**processor("a calm night at sea"), num_bars=16)\nprint(plan.shape)'
+    ),
+    "fractal_midi": 'roll = model.generate(1)\nprocessor.decode(roll[0]).dump_midi("new.mid")',
+    "edit": (
+        'out = model(**processor("transpose it up a whole tone"))\n'
+        "print(processor.decode(out.operation_logits, out.argument_logits)[0])"
     ),
 }
 _NEEDS = {"Image": "from PIL import Image\n"}
@@ -42,19 +62,35 @@ def usage(stem: str, auto: str, has_processor: bool) -> str:
     return "\n".join([*lines, *([call] if call else [])])
 
 
-def for_hub(card: str, stem: str, repo: str) -> str:
-    """A card as it must read on the Hub: its code loads from there, by the code that comes with the weights."""
+def for_hub(card: str, stem: str, repo: str, needs: Sequence[str] = ()) -> str:
+    """A card as it must read on the Hub: its code loads from there, by the code that comes with the weights.
+
+    Args:
+        card: Text of README.md.
+        stem: Name of the model.
+        repo: `OWNER/NAME`.
+        needs: What that code needs installed; said before the first Python, unless the card says it itself.
+    """
 
     def rewrite(block: re.Match[str]) -> str:
         code = _IMPORT.sub("", block[1])
         code = code.replace(f'"checkpoints/{stem}"', f'"{repo}", trust_remote_code=True')
         return f"```python\n{code}```"
 
-    return _BLOCK.sub(rewrite, card).replace('"REPO"', f'"{repo}"')
+    card = _BLOCK.sub(rewrite, card).replace('"REPO"', f'"{repo}"')
+    if needs and not _INSTALLS.search(card):
+        card = card.replace("```python\n", f"```bash\n{pip_line(list(needs))}\n```\n\n```python\n", 1)
+    return card
 
 
 def make_card(
-    stem: str, model: Any, directory: Path, repo: str | None = None, has_processor: bool = False, **values: Any
+    stem: str,
+    model: Any,
+    directory: Path,
+    repo: str | None = None,
+    has_processor: bool = False,
+    needs: Sequence[str] = (),
+    **values: Any,
 ) -> str:
     """The card of a model folder: its own README.md, or the repository's template filled with what is known.
 
@@ -64,13 +100,15 @@ def make_card(
         directory: Its folder; a README.md there (which `intermezzo evaluate` writes figures into) is the card.
         repo: `OWNER/NAME` that the code in the card loads from; left out, the card of the folder stays as it is.
         has_processor: Whether the folder has a processor.
+        needs: What the exported code needs installed, from `needs_of`.
         **values: Fields of the template (`hardware`, `hours`, `data`, `limits`, ...), in place of what is known.
     """
     if (directory / "README.md").is_file():
         card = (directory / "README.md").read_text(encoding="utf-8")
     else:
-        card = _fill_template(stem, model, directory, has_processor, values)
-    return card if repo is None else for_hub(card, stem, repo)
+        install = {"install": pip_line(list(needs)).removeprefix("pip install ")} if needs else {}
+        card = _fill_template(stem, model, directory, has_processor, {**install, **values})
+    return card if repo is None else for_hub(card, stem, repo, needs)
 
 
 def _fill_template(stem: str, model: Any, directory: Path, has_processor: bool, values: dict[str, Any]) -> str:

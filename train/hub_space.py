@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("configuration", "modeling", "processing", "train", "datasets_scripts", "space", "checkpoints", "examples")
 ROOT_FILES = ("*.py", "py.typed", "model_card.md", "LICENSE")
 PROGRAMS = ("app.py", "setup.py")  # at the root, but not part of the package
-EXTRAS = ("render", "text", "space")
+EXTRAS = ("render", "space")
 _FRONT_MATTER = """---
 title: Intermezzo
 emoji: 🎸

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..processing.errors import InputError
 from .hub_card import check_dataset, make_card
+from .hub_needs import needs_of
 from .hub_space import export_space
 from .hub_upload import connect, upload
 
@@ -298,8 +299,9 @@ def export_model(
         raise InputError(source, "no such model folder; train the model first, or name its folder")
     base, adapter = _adapter_of(source)
     loaded, processor = load_for_export(base)
-    card = make_card(stem, loaded, source, repo, processor is not None)
-    written = export_flat(loaded, processor, directory, dtype, card)
+    written = export_flat(loaded, processor, directory, dtype)
+    card = make_card(stem, loaded, source, repo, processor is not None, needs_of(written))
+    (written / "README.md").write_text(card, encoding="utf-8")
     _add_companions(base, adapter, written, repo)
     return written
 
