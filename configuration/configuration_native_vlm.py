@@ -31,6 +31,7 @@ class NativeVLMConfig(PreTrainedConfig):
         modality_embedding: Add one learnt vector to all text, another to all picture tokens. Both begin at zero.
         query_gain: Each head learns how sharply it looks: queries are multiplied by a number that begins at one. With
             `qk_norm` alone no score is larger than the root of the head's width.
+        neighbours: Codes are told what stands beside them in their picture (see `native_neighbours`).
         qk_norm: Norm on queries and keys (Chameleon, arXiv 2405.09818, section 2.3.1).
         logit_softcap: Logits are bent towards ± this; `None`: they are not.
         z_loss_weight: Of the squared log of the softmax's denominator (PaLM, arXiv 2204.02311, section 5).
@@ -58,6 +59,7 @@ class NativeVLMConfig(PreTrainedConfig):
     modality_embedding: bool = True
     qk_norm: bool = True
     query_gain: bool = False
+    neighbours: bool = False
     rms_norm_eps: float = 1e-6
     logit_softcap: float | int | None = 15.0
     z_loss_weight: float | int = 1e-4

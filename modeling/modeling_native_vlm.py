@@ -18,6 +18,7 @@ from ..configuration.configuration_native_vlm import NativeVLMConfig
 from .modeling_image_vq import ImageVQModel
 from .native_generation import NativeGenerationMixin
 from .native_layers import HeadGain, ModalityEmbedding, NativeAttention, NativeLayer, NativeMLP, rms_norm
+from .native_neighbours import Beside, neighbour_ids
 from .native_positions import mixed_angles, placed_angles, placed_positions, token_positions
 
 AutoModel.register(ImageVQConfig, ImageVQModel, exist_ok=True)  # a flat export has no package to do it
@@ -86,6 +87,7 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
         self.vocabulary = config.vocabulary
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_modality = ModalityEmbedding(2, config.hidden_size) if config.modality_embedding else None
+        self.beside = Beside(config.hidden_size) if config.neighbours else None
         self.layers = nn.ModuleList(NativeLayer(config, i) for i in range(config.num_hidden_layers))
         self.drop = nn.Dropout(config.dropout)
         self.post_init()
@@ -131,6 +133,7 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
         document_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        neighbours: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> NativeVLMOutput:
         """See `NativeVLMForCausalLM.forward`."""
@@ -148,6 +151,12 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
         x = self.embed_tokens(input_ids)  # (B, T, D)
         if self.embed_modality is not None:
             x = x + self.embed_modality((input_ids >= self.vocabulary.text_size).long())
+        if self.beside is not None:
+            if neighbours is None and past:
+                raise ValueError("with a cache, give neighbours: what stands beside a code came before")
+            x = x + self.beside(
+                self.embed_tokens, neighbour_ids(input_ids, self.vocabulary) if neighbours is None else neighbours
+            )
         x = self.drop(rms_norm(x, self.config.rms_norm_eps))
         dim = x.shape[-1] // self.config.num_attention_heads
         turn = placed_angles if placed else mixed_angles
@@ -226,6 +235,13 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
         """Positions `(B, 3, T)` of whole sequences."""
         return self.model.positions(input_ids, attention_mask)
 
+    def whereabouts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, last: int) -> dict[str, Any]:
+        """What the last tokens of whole sequences need beside a cache: `position_ids`, and `neighbours` if any."""
+        found = {"position_ids": self.positions(input_ids, attention_mask)[..., -last:]}
+        if self.config.neighbours:
+            found["neighbours"] = neighbour_ids(input_ids, self.config.vocabulary)[:, -last:]
+        return found
+
     def _head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `(..., V)` of states `(..., D)`."""
         logits, cap = self.lm_head(hidden), self.config.logit_softcap
@@ -244,6 +260,7 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
         logits_to_keep: int = 0,
         pixel_values: torch.Tensor | None = None,
         image_sizes: torch.Tensor | None = None,
+        neighbours: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> NativeVLMOutput:
         """One pass.
@@ -257,6 +274,7 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
             logits_to_keep: Logits of so many last tokens only; 0: of all.
             pixel_values: `(P, 1, H, W)`, pictures that take the place of placeholders.
             image_sizes: `(P, 2)`, their rows and columns of patches.
+            neighbours: `(B, T, 6)` of `neighbour_ids`; needed with a cache where the configuration has neighbours.
             **kwargs: Not used.
 
         Raises:
@@ -265,8 +283,9 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
         if pixel_values is not None:
             input_ids = self.fill_pictures(input_ids, pixel_values, image_sizes)
         out = self.model(
-            input_ids, attention_mask, position_ids, document_ids, past_key_values, use_cache, return_dict=True
-        )
+            input_ids, attention_mask, position_ids, document_ids, past_key_values, use_cache, neighbours,
+            return_dict=True,
+        )  # fmt: skip
         hidden, loss, losses, logits = out.last_hidden_state, None, None, None
         wanted = None
         if labels is not None:

@@ -15,11 +15,11 @@ from .native_guidance import GuidanceLogitsProcessor
 
 
 class NativeGenerationMixin(GenerationMixin):
-    """The half of `NativeVLMForCausalLM` that deals with pictures; it uses its `image_vq`, `config` and `positions`."""
+    """The half of `NativeVLMForCausalLM` that deals with pictures; it uses its `image_vq`, `config` and `whereabouts`."""
 
     config: Any
     image_vq: Any
-    positions: Any
+    whereabouts: Any
     device: Any
 
     # --- Pictures -----------------------------------------------------------------------------------------------------
@@ -74,14 +74,14 @@ class NativeGenerationMixin(GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> dict:
-        """Adds positions, which are read from the whole sequence, cache or not."""
+        """Adds positions and neighbours, which are read from the whole sequence, cache or not."""
         kwargs.pop("position_ids", None)
+        kwargs.pop("neighbours", None)
         inputs = super().prepare_inputs_for_generation(
             input_ids, next_sequence_length=next_sequence_length, attention_mask=attention_mask, **kwargs
         )
         length = inputs["input_ids"].shape[1]
-        inputs["position_ids"] = self.positions(input_ids, attention_mask)[..., -length:]
-        return inputs
+        return inputs | self.whereabouts(input_ids, attention_mask, length)
 
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
         """transformers' `generate`; pictures of the prompt are turned to codes first."""

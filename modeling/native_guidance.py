@@ -43,8 +43,8 @@ class GuidanceLogitsProcessor(LogitsProcessor):
             raise InputError(None, "guidance goes with greedy choice and sampling, one sequence a row; not with beams")
         if self.cache is None:
             self.cache = DynamicCache(config=self.model.config)
-        positions = self.model.positions(whole)[..., known:]
-        out = self.model(whole[:, known:], position_ids=positions, past_key_values=self.cache, use_cache=True)
+        where = self.model.whereabouts(whole, None, whole.shape[1] - known)
+        out = self.model(whole[:, known:], past_key_values=self.cache, use_cache=True, **where)
         self.seen = whole
         free = out.logits[:, -1].float().log_softmax(-1)
         asked = scores.float().log_softmax(-1)

@@ -54,7 +54,7 @@ class TestMixedColumns(NativeLaws):
 
 class TestPlaced(NativeLaws):
     def tiny_config(self) -> Any:
-        return native_config(rope="placed", query_gain=True)
+        return native_config(rope="placed", query_gain=True, neighbours=True)
 
 
 class TestPlainRows(NativeLaws):

@@ -52,6 +52,7 @@ class NativeVLMArguments:
     preset: str = option("base", "size of a new model; --lm brings its own", choices=("tiny", "small", "base"))
     rope: str = option("placed", "positions of a new model", choices=("placed", "mixed", "plain"))
     query_gain: bool = option(True, "whether heads of a new model learn how sharply they look")
+    neighbours: bool = option(True, "whether codes of a new model are told what stands beside them")
     scan: str = option("columns", "order of the codes of a new model", choices=("columns", "rows"))
     modality_embedding: bool = option(True, "whether a new model tells text from pictures by an embedding")
     text_loss_weight: float = option(1.0, "what a label that is text counts")
@@ -105,6 +106,7 @@ def build_model(args: NativeVLMArguments) -> tuple[Any, Any]:
     source = _language_model(args.lm) if args.lm else None
     changes: dict[str, Any] = {"vq_config": image_vq.config, "text_vocab_size": len(tokenizer), **weights}
     changes |= {name: getattr(args, name) for name in ("rope", "scan", "modality_embedding", "dropout", "query_gain")}
+    changes["neighbours"] = args.neighbours
     changes |= {"max_rows": image_vq.config.geometry.max_rows(), "initializer_range": 0.02}
     if source is not None:
         names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
