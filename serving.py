@@ -13,6 +13,7 @@ many wait, 503 while the server ends, 504 when an answer takes too long.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import socket
@@ -279,6 +280,7 @@ def serve(
     with _listen(host, port) as listening:
         works = load_works(find_checkpoints(models), limits, device, views, batch)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of what is wrong in an upload
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the same: its sender is told, the log is not
         Image.MAX_IMAGE_PIXELS = None  # `check_picture` has its own limit; Pillow's would only warn
         config = uvicorn.Config(
             create_app(works, limits, threads=batch), log_level="warning", access_log=False,

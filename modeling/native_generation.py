@@ -15,7 +15,7 @@ from .native_guidance import GuidanceLogitsProcessor
 
 
 class NativeGenerationMixin(GenerationMixin):
-    """The half of `NativeVLMForCausalLM` that deals with pictures; it uses its `image_vq`, `config` and `whereabouts`."""
+    """The half of `NativeVLMForCausalLM` that deals with pictures; uses its `image_vq`, `config`, `whereabouts`."""
 
     config: Any
     image_vq: Any

@@ -20,7 +20,7 @@ from .page import build_page, make_theme, tabs_of
 from .words import LANGUAGES, Refused, Words
 
 ASSETS = Path(__file__).resolve().parent / "assets"
-SCRIPTS = ("score.js", "read.js", "edit.js", "synth.js", "roll.js")
+SCRIPTS = ("score.js", "read.js", "edit.js", "synth.js", "roll.js", "tabs.js")
 MEDIA = {"alphatex": "text/plain", "gp": "application/octet-stream", "mid": "audio/midi",
          "musicxml": "application/vnd.recordare.musicxml+xml"}  # fmt: skip
 # Whatever a library of the page may try: the browser asks nobody but this server.

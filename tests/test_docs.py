@@ -25,6 +25,7 @@ SHOWN = {
     "style_encoder": "style similarity",
     "fractal_midi": "sounding cells",
     "museformer": "words of music:",
+    "native_vlm": "picture codes:",
 }
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.S)
 # Flags that every trainer has from the loop; the others are looked up in the trainer's own file.

@@ -132,6 +132,8 @@ def test_the_command_ends_gracefully_at_a_signal(expected: dict[str, str]) -> No
         line = process.stdout.readline()
         port = int(line.partition("127.0.0.1:")[2].split()[0])
         assert ask(port, "GET", "/health")[0] == 200
+        headers = {"Content-Type": "multipart/form-data; boundary=other"}
+        assert ask(port, "POST", "/read", body=b"--one\r\n", headers=headers)[0] == 400  # and no word of it in the log
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(ask, port, "POST", "/read", {"picture": EXAMPLES / "bass.png"})
             begun = 'inside{path="/read"} 1.0'
