@@ -25,6 +25,8 @@ EXAMPLES = {  # file in `examples/`: (English, Chinese)
     "greensleeves_page.pdf": ("Greensleeves (page)", "绿袖子（整页）"),
 }
 _SHOWN_WIDTH_PX = 1400
+# The camera that looks away from the person, at its finest: a page has small digits.
+CAMERA = {"video": {"facingMode": {"ideal": "environment"}, "width": {"ideal": 3840}, "height": {"ideal": 2160}}}
 
 
 def read_file(path: str | Path, models: Models, words: Words) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -158,8 +160,9 @@ def build(models: Models, words: Words) -> None:
             gr.HTML(f'<p class="im-note">{hint}</p>')
             camera = gr.Button(words["camera"], size="sm", elem_classes="im-soft im-desktop", elem_id="im-read-camera")
             photo = gr.Image(
-                sources=["webcam"], type="filepath", visible=False, label=words["camera"], elem_id="im-read-photo"
-            )
+                sources=["webcam"], type="filepath", visible=False, label=words["camera"], elem_id="im-read-photo",
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),  # no one reads music in a mirror
+            )  # fmt: skip
             gr.HTML(f'<p class="im-label">{words["examples"]}</p>')
             with gr.Row(elem_classes="im-pills"):
                 examples = [
