@@ -1,8 +1,8 @@
 """What stands beside a code: cells of its picture that were written before, told to it with its own embedding.
 
-A picture is written line by line, so the cell beside is a whole line of tokens away, and a digit that is cut by the border
-of two patches, or a line that just goes on, has to be looked up by attention. A small convolution over cells that are
-known already says it at once; nothing that comes later is seen.
+A picture is written line by line, so the cell beside is a whole line of tokens away, and a digit that is cut by the
+border of two patches, or a line that just goes on, has to be looked up by attention. A small convolution over cells
+that are known already says it at once; nothing that comes later is seen.
 """
 
 from __future__ import annotations
