@@ -98,8 +98,11 @@ smoke: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## four training steps of ev
 	@for stem in $(TRAINERS); do echo "== $$stem"; \
 	  $(BIN)/accelerate launch --cpu --num_processes 1 train $$stem --smoke --output_dir "$$(mktemp -d)"; done
 
-benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## speed of the parts, serving under load, cost over workers, then every model's figures
+benchmark: $(STAMPS)/dev $(RENDER)/node_modules/.stamp  ## speed of the parts, the page, serving under load, cost over workers, then every model's figures
 	@$(BIN)/python -m intermezzo.train.benchmark --out $(OUT)
+	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; \
+	  then $(BIN)/python -m intermezzo.train.benchmark_space --out $(OUT); \
+	  else echo "No Chromium here, so the page is not timed (Debian: apt install chromium)"; fi
 	@$(BIN)/python -m intermezzo.train.benchmark_serving --out $(OUT)
 	@for verb in read render; do $(BIN)/python -m intermezzo.train.benchmark_ray --verb $$verb --out $(OUT); done
 	@for stem in $(STEMS); do echo "== $$stem"; $(BIN)/intermezzo evaluate $$stem; done

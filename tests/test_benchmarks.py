@@ -9,6 +9,8 @@ import pytest
 from intermezzo.processing.errors import InputError
 from intermezzo.train.benchmark_ray import Cost, fit_cost, fit_line, table
 from intermezzo.train.benchmark_serving import Load, quantile, report
+from intermezzo.train.benchmark_space import main as time_the_page
+from intermezzo.train.benchmark_space import report as report_space
 from intermezzo.train.benchmark_uploads import malformed_uploads
 
 
@@ -56,3 +58,11 @@ def test_quantiles_and_the_report() -> None:
 def test_malformed_uploads_are_many_and_the_same_again() -> None:
     first, second = list(malformed_uploads(60)), list(malformed_uploads(60))
     assert first == second and len({body for _, body, _ in first}) > 50
+
+
+def test_the_page_is_timed_by_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    found = report_space({"a.png": [5.0, 1.0, 2.0], "b.pdf": [3.0]})
+    assert found["a.png"] == {"first": 5.0, "median": 2.0, "slowest": 5.0}
+    assert found["b.pdf"] == {"first": 3.0, "median": 3.0, "slowest": 3.0}
+    assert time_the_page(["--rounds", "0"]) == 1
+    assert capsys.readouterr().err == "rounds is 0; at least 1 is needed\n"
