@@ -115,8 +115,9 @@ def test_the_chinese_readme_shows_the_same_commands():
         found = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
         return [line.partition("#")[0].strip() for kind, text in found if kind for line in text.splitlines()]
 
-    english = set(code("README.md"))
-    assert not [line for line in code("README.zh.md") if line not in english]
+    assert set(code("README.zh.md")) == set(code("README.md"))
+    pages = [set(re.findall(r"\]\(([^)\s#]+)", (ROOT / page).read_text(encoding="utf-8"))) for page in PAGES_OF_LAYOUT]
+    assert pages[0] - pages[1] == {"README.zh.md"}, "what the English page leads to, the Chinese one does, too"
     folders = [re.findall(r"^(\w+/) ", (ROOT / page).read_text(encoding="utf-8"), re.M) for page in PAGES_OF_LAYOUT]
     assert set(folders[1]) <= set(folders[0]) and len(folders[1]) >= 8
 
