@@ -208,8 +208,6 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     assert drawing["legal_grids"].value == 1 and 0 <= drawing["ink_iou"].value < 1 and not report.failures
     assert not report.is_met("note_f1") and report.is_met("drawing/legal_grids") and report.is_met("parses")
     assert (tmp_path / "native_vlm.json").is_file()
-    with pytest.raises(InputError, match="say what to test on"):
-        evaluate("native_vlm", checkpoint=tmp_path / "model", out=None, progress=False)
 
 
 def test_the_loss_of_lessons_is_that_of_the_model(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Evaluator of NativeVLM: reading, drawing read back, grids, ink, speed.
 
 The test set is a folder of `build_interleaved` (`--data`): its split `test`, or `validation` where there is none.
+Without `--data`, systems in the plain style are drawn by the seed.
 """
 
 from __future__ import annotations
@@ -69,14 +70,21 @@ def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any
     return model, processor, tower.to(model.device)
 
 
-def lessons_of_split(request: EvaluationRequest) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Name of the split, and its lessons to read and to draw, as many of each as are asked for."""
+def lessons_of_split(
+    request: EvaluationRequest, image_vq: Any, failures: list[Failure]
+) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is tested on in words, and its lessons to read and to draw, as many of each as are asked for."""
+    from .evaluation_plain_systems import plain_lessons
     from .native_vlm_data import read_lessons
 
     if request.data is None:
-        raise InputError(None, "say what to test on: --data FOLDER (made by build_interleaved)")
-    split = "test" if any(Path(request.data).glob("data/test-*.parquet")) else "validation"
-    return split, *(read_lessons(request.data, split, [kind], request.n) for kind in ("read", "draw"))  # type: ignore[return-value]
+        folder = plain_lessons(request.n, request.seed, request.out or Path("out") / "evaluation", image_vq, failures)
+        split, where = "test", "plain systems of one and two bars"
+    else:
+        folder = Path(request.data)
+        split = "test" if any(folder.glob("data/test-*.parquet")) else "validation"
+        where = f"{split} split of {folder.name}"
+    return where, *(read_lessons(folder, split, [kind], request.n) for kind in ("read", "draw"))  # type: ignore[return-value]
 
 
 def by_size(lessons: Sequence[dict[str, Any]], part: int, size: int) -> list[list[int]]:
@@ -168,20 +176,19 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
     """Measures reading and drawing on held-out systems.
 
     Args:
-        request: `data` is a folder of `build_interleaved`.
+        request: `data` is a folder of `build_interleaved`; without it plain systems are drawn.
         reader: ScoreVLM checkpoint whose dense tower reads drawings; the repository's own when `None`.
         **settings: Of `Options`.
 
     Raises:
-        InputError: No data, no checkpoint, or a setting that does not exist.
+        InputError: No checkpoint, or a setting that does not exist.
     """
     options = read_options(Options, settings)
-    split, to_read, to_draw = lessons_of_split(request)
     model, processor, tower = load_parts(request, reader)
-    report = EvaluationReport(
-        request.stem, request.checkpoint, f"{split} split of {Path(str(request.data)).name}", len(to_read), request.seed
-    )
-    report.targets = dict(TARGETS)
+    failures: list[Failure] = []
+    where, to_read, to_draw = lessons_of_split(request, model.image_vq, failures)
+    report = EvaluationReport(request.stem, request.checkpoint, where, len(to_read), request.seed)
+    report.targets, report.failures = dict(TARGETS), failures
     report.figures |= measure_reading(model, processor, to_read, request, options)
     if not options.quick:
         report.sections["reading without the grammar"] = measure_reading(

@@ -102,6 +102,7 @@ def digit_probe(model: Any, tower: Any, pictures: GridPictures, count: int) -> d
     return figures | {"systems": float(read)}
 
 
+@torch.no_grad()
 def read_canvas(tower: Any, canvas: np.ndarray, row: dict[str, Any], space: dict[str, list[str]]) -> Any:
     """The score that a dense tower reads off a canvas; `row` says `strings`, `score` (is there a staff) and `metre`."""
     width = canvas.shape[1]
