@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from intermezzo.datasets_scripts.render.runtime import find_modules
+from intermezzo.space.words import Words
+
 from .hub_client import ELSEWHERE, ROOT, finish, intermezzo, start
 from .hub_stand_in import HubStandIn
+from .serving_client import until
 from .tiny_checkpoints import AUTO_CLASSES
 
 READER = ROOT / "checkpoints" / "score_vlm"
@@ -184,3 +190,33 @@ def test_the_space_holds_the_page_the_package_and_the_model(hub, home, pushed):
         (folder / name).write_bytes(file.content)
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); import intermezzo.reading; print(intermezzo.__file__)"
     assert Path(finish(start(code, home, {})).strip()).is_relative_to(folder)
+
+
+@pytest.mark.skipif(not READER.is_dir(), reason="the reader's weights are not here")
+def test_the_space_starts_as_the_hub_starts_it(hub, home, pushed):
+    pytest.importorskip("gradio")
+    folder = home / "started"
+    for name, file in hub.repositories["space", "me/trained_score_vlm"].files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(file.content)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    code = (
+        f"import sys, runpy; sys.path.insert(0, {str(folder)!r}); runpy.run_path('started/app.py', run_name='__main__')"
+    )
+    modules = {"INTERMEZZO_NODE_MODULES": str(find_modules())}
+    process = start(code, home, {"SPACE_ID": "me/trained_score_vlm", "PORT": str(port), **modules})
+    try:
+        until(lambda: process.poll() is not None or _answers(port), seconds=120)
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/zh/").read().decode()
+        assert Words("zh")["read"] in page and "im-tabs" in page
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def _answers(port):
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

@@ -54,8 +54,8 @@ def _fractal_midi(folder: Path, out: Path) -> Path:
 def _music(folder: Path, out: Path) -> Path:
     from ..composing import compose, load_composer
 
-    sides = {"museformer": folder.parent / "museformer", "bridge": folder.parent / "summary_bridge"}
-    (result,) = compose(WISH, out=out, seed=1, composer=load_composer(**sides))
+    composer = load_composer(museformer=folder.parent / "museformer", bridge=folder.parent / "summary_bridge")
+    (result,) = compose(WISH, out=out, seed=1, composer=composer)
     return _only(result.songs[0].files)
 
 
