@@ -60,6 +60,7 @@ _LIST = (
     Entry("processing_auto:AutoProcessor", IMAGE_VQ, "processing.processing_image_vq:ImageVQProcessor"),
     Entry("configuration_auto:AutoConfig", NATIVE_VLM, NATIVE_VLM),
     Entry("modeling_auto:AutoModelForCausalLM", NATIVE_VLM, "modeling.modeling_native_vlm:NativeVLMForCausalLM"),
+    Entry("modeling_auto:AutoModelForImageTextToText", NATIVE_VLM, "modeling.modeling_native_vlm:NativeVLMForCausalLM"),
     Entry("tokenization_auto:AutoTokenizer", NATIVE_VLM, "processing.tokenization_alphatex:AlphaTexTokenizer"),
     Entry("processing_auto:AutoProcessor", NATIVE_VLM, "processing.processing_native_vlm:NativeVLMProcessor"),
     Entry("configuration_auto:AutoConfig", STYLE_ENCODER, STYLE_ENCODER),

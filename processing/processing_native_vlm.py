@@ -103,7 +103,7 @@ class NativeVLMProcessor(ProcessorMixin):
         """Prepares pictures and texts.
 
         Args:
-            images: One picture of a system, or a list; PIL pictures or arrays.
+            images: One picture of a system, or a list; PIL pictures, arrays, paths.
             text: One text or a list; each `<|image|>` stands for one picture, in order. Left out, every picture gets
                 the turn that asks to read it.
             return_tensors: `"pt"`, or `None` for lists.
@@ -117,7 +117,8 @@ class NativeVLMProcessor(ProcessorMixin):
             InputError: More or fewer `<|image|>` than pictures, a picture that shows no system, or a text that does
                 not fit into the window.
         """
-        pictures = [] if images is None else [self.grid_picture(image) for image in flat_list(images)]
+        given = [] if images is None else flat_list(self.image_processor.fetch_images(images))  # paths, too
+        pictures = [self.grid_picture(image) for image in given]
         if text is None:
             text = [self.read_prompt()] * len(pictures)
         texts = [text] if isinstance(text, str) else list(text)
