@@ -336,6 +336,8 @@ def test_words_become_a_roll_with_what_was_asked_beside_it(visit: Callable[..., 
     page.wait_for_function("Intermezzo.roll('im-compose-roll').bars.length >= 4")
     link = page.locator("#im-compose-roll [data-file=mid]").get_attribute("href")
     assert base64.b64decode(link.partition(",")[2]).startswith(b"MThd")
+    page.locator("#im-compose-roll .im-play").click()
+    page.wait_for_function("Number(document.getElementById('im-compose-roll').dataset.step || 0) > 1")
     shoot(page, "compose")
 
 

@@ -29,7 +29,8 @@ models:
 
 # Intermezzo
 
-Pictures of guitar tablature to text that plays. Models here: {stems}.
+Between what music looks like, what is said of it, and how it sounds: pictures of guitar tablature to text that plays, words
+to music, piano rolls, in English and Chinese. Models here: {stems}.
 """
 
 
