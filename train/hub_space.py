@@ -29,8 +29,8 @@ models:
 
 # Intermezzo
 
-Between what music looks like, what is said of it, and how it sounds: pictures of guitar tablature to text that plays, words
-to music, piano rolls, in English and Chinese. Models here: {stems}.
+Between what music looks like, what is said of it, and how it sounds: pictures of guitar tablature to text that plays,
+words to music, piano rolls, in English and Chinese. Models here: {stems}.
 """
 
 
