@@ -6,8 +6,9 @@
         --packed train=packs/train --packed validation=packs/held_out
 
 Systems come from folders of build_score_tab (which know their splits) or from packed folders of ScoreVLM's training,
-one split each. Every picture goes through the picture tokenizer once; lessons hold its codes, so a model trained on
-them needs that tokenizer, whose fingerprint is kept. Each system gives three lessons: read, draw, and one other; see
+one split each. Pictures that are to be drawn have their beats in the middle of columns (`native_snap`). Every picture
+goes through the picture tokenizer once; lessons hold its codes, so a model trained on them needs that tokenizer, whose
+fingerprint is kept. Each system gives three lessons: read, draw, and one other; see
 `interleaved_lessons`. A run that was interrupted goes on where it stopped. What failed is listed in failures.tsv.
 
 Load it with `datasets.load_dataset("parquet", data_dir="data/interleaved/data")`.
@@ -28,9 +29,10 @@ from typing import Any
 import numpy as np
 
 from ..processing.errors import InputError
+from .interleaved_card import card_of
 from .interleaved_lessons import LESSONS, System, lessons_of
 
-FORMAT = 2  # raise when the rows of the same arguments change
+FORMAT = 3  # raise when the rows of the same arguments change
 SPLITS = ("validation", "test", "train")  # training last: held-out texts are known by then
 _NUMBER = re.compile(r"(?: system)? (\d+)$")
 
@@ -77,7 +79,8 @@ class ScoreTabRows:
             for row in rows_from_parquet(self.folder, self.split):
                 canvas, place = true_canvas(row)
                 xs = [x * place.x_scale + place.x_offset for _, x in sorted(row.beat_x.items())]
-                yield {"canvas": canvas, "text": row.text, "name": row.name, "beat_xs": xs}
+                edges = [x * place.x_scale + place.x_offset for bar in row.bar_x for x in bar]
+                yield {"canvas": canvas, "text": row.text, "name": row.name, "beat_xs": xs, "bar_xs": edges}
         except KeyError as error:
             raise InputError(self.folder, f"is no data set of build_score_tab: it has no column {error}") from error
 
@@ -93,7 +96,8 @@ class PackedRows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for i in range(len(self.systems)):
             row = self.systems[i]
-            yield {**row, "beat_xs": row["labels"].beats[:, 1].tolist()}
+            labels = row["labels"]
+            yield {**row, "beat_xs": labels.beats[:, 1].tolist(), "bar_xs": labels.bars[:, :2].ravel().tolist()}
 
 
 def collect_sources(score_tab: Sequence[str], packed: Sequence[str]) -> dict[str, list[Any]]:
@@ -130,13 +134,15 @@ class Builder:
         seed, kinds: See `lessons_of`.
         shard_systems: Systems of a Parquet file.
         limit: Systems of a split at most; 0: all.
+        snap: See `build`.
     """
 
     def __init__(
         self, out: Path, model: Any, max_bars: int, max_codes: int, seed: int, kinds: tuple[str, ...],
-        shard_systems: int, limit: int, progress: bool,
+        shard_systems: int, limit: int, progress: bool, snap: bool = True,
     ) -> None:  # fmt: skip
         self.out, self.model, self.max_bars, self.max_codes = out, model.eval(), max_bars, max_codes
+        self.snap = snap
         self.seed, self.kinds, self.shard_systems, self.limit, self.progress = (
             seed,
             kinds,
@@ -217,41 +223,59 @@ class Builder:
 
     def _encode(self, rows: list[dict[str, Any]], failures: list[list[str]]) -> tuple[list[System], int]:
         """Systems with their codes, in order, and how many were too large."""
-        import torch
-
-        from ..processing.grid_pictures import SCALE, canvas_to_grid, to_ink
+        from ..processing.grid_pictures import SCALE, canvas_to_grid
+        from ..processing.native_snap import snap_to_columns, snapped_columns
 
         geometry = self.model.config.geometry
-        sizes: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
+        pictures: dict[tuple[int, bool], np.ndarray] = {}
         large = 0
         for i, row in enumerate(rows):
             try:
-                picture = canvas_to_grid(row["canvas"], geometry)
+                found = {False: canvas_to_grid(row["canvas"], geometry)}
+                if self.snap:
+                    moved = snap_to_columns(row["canvas"], [*row["beat_xs"], *row["bar_xs"]], geometry)
+                    found[True] = canvas_to_grid(moved, geometry)
             except InputError as error:
                 failures.append([row["name"], str(error)])
                 continue
-            size = geometry.size(picture)
-            if size[0] * size[1] > self.max_codes:
+            if max(np.prod(geometry.size(picture)) for picture in found.values()) > self.max_codes:
                 large += 1
-            else:
-                sizes.setdefault(size, []).append((i, to_ink(picture)))
-        codes: dict[int, np.ndarray] = {}
-        for group in sizes.values():  # pictures of one size only: padding would change codes
-            for start in range(0, len(group), 32):
-                part = group[start : start + 32]
-                with torch.no_grad():
-                    found = self.model.encode(torch.from_numpy(np.stack([ink for _, ink in part]))[:, None])
-                codes |= {i: grid.numpy() for (i, _), grid in zip(part, found, strict=True)}
+                continue
+            pictures |= {(i, snapped): picture for snapped, picture in found.items()}
+        codes = self._codes(pictures)
         systems = {}
-        for i in sorted(codes):
-            row, width = rows[i], geometry.patch_width
-            places = [min(max(int((x + 0.5) * SCALE // width), 0), codes[i].shape[1] - 1) for x in row["beat_xs"]]
-            systems[i] = System(row["text"], codes[i], row["piece_id"], row["name"], places=places)
+        for i in sorted({i for i, _ in codes}):
+            row, grid, drawn = rows[i], codes[i, False], codes.get((i, True))
+            places = [int((x + 0.5) * SCALE // geometry.patch_width) for x in row["beat_xs"]]
+            places = [min(max(place, 0), grid.shape[1] - 1) for place in places]
+            systems[i] = System(row["text"], grid, row["piece_id"], row["name"], places=places)
+            if drawn is not None:
+                columns = snapped_columns(row["beat_xs"], [*row["beat_xs"], *row["bar_xs"]], geometry)
+                systems[i].drawn, systems[i].drawn_places = drawn, [min(k, drawn.shape[1] - 1) for k in columns]
         for i, system in systems.items():
             before = systems.get(i - 1)
             if before and before.piece_id == system.piece_id and rows[i]["place"] == rows[i - 1]["place"] + 1:
                 system.before = System(before.text, before.codes, before.piece_id, before.name)
         return list(systems.values()), large
+
+    def _codes(self, pictures: dict[tuple[int, bool], np.ndarray]) -> dict[tuple[int, bool], np.ndarray]:
+        """Codes of pictures, those of one size together: padding would change them."""
+        import torch
+
+        from ..processing.grid_pictures import to_ink
+
+        sizes: dict[tuple[int, ...], list[tuple[int, bool]]] = {}
+        for name, picture in pictures.items():
+            sizes.setdefault(picture.shape, []).append(name)
+        codes = {}
+        for group in sizes.values():
+            for start in range(0, len(group), 32):
+                part = group[start : start + 32]
+                ink = torch.from_numpy(np.stack([to_ink(pictures[name]) for name in part]))[:, None]
+                with torch.no_grad():
+                    found = self.model.encode(ink)
+                codes |= {name: grid.numpy() for name, grid in zip(part, found, strict=True)}
+        return codes
 
 
 def build(
@@ -266,6 +290,7 @@ def build(
     shard_systems: int = 1000,
     limit: int = 0,
     progress: bool = True,
+    snap: bool = True,
 ) -> dict[str, Any]:
     """Builds the data set, or goes on with one that was interrupted.
 
@@ -280,6 +305,7 @@ def build(
         shard_systems: Systems in a Parquet file.
         limit: Systems of a split at most; 0: all.
         progress: Show progress bars.
+        snap: Pictures to draw have their beats in the middle of columns; see `native_snap`.
 
     Returns:
         `{"lessons": {"split lesson": count}, "failures": count, "dropped": count, "left_out": count}`: `dropped` have a
@@ -303,57 +329,15 @@ def build(
     settings: dict[str, Any] = {"format": FORMAT, "seed": seed, "score_tab": list(map(str, score_tab))}
     settings |= {"packed": list(packed), "max_bars": max_bars, "max_codes": max_codes, "lessons": list(lessons)}
     settings |= {"shard_systems": shard_systems, "limit": limit, "image_vq": fingerprint(model)}
-    settings |= {"codebook_size": model.config.codebook_size}
+    settings |= {"snap": snap, "codebook_size": model.config.codebook_size}
     settings |= {"patch": [model.config.patch_height, model.config.patch_width]}
     check_settings(out, settings)
-    builder = Builder(out, model, max_bars, max_codes, seed, tuple(lessons), shard_systems, limit, progress)
+    builder = Builder(out, model, max_bars, max_codes, seed, tuple(lessons), shard_systems, limit, progress, snap)
     builder.run(sources)
     write_failures(out / "failures.tsv", builder.failures)
-    (out / "README.md").write_text(_card(settings, builder), encoding="utf-8")
+    (out / "README.md").write_text(card_of(settings, builder), encoding="utf-8")
     figures = {"failures": len(builder.failures), "dropped": builder.dropped, "left_out": builder.left_out}
     return {"lessons": dict(builder.counts), **figures}
-
-
-def _card(settings: dict[str, Any], builder: Builder) -> str:
-    """Data set card."""
-    splits = [split for split in ("train", "validation", "test") if any(k.startswith(split) for k in builder.counts)]
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
-    table = "".join(f"| {name} | {count} |\n" for name, count in sorted(builder.counts.items()))
-    return f"""---
-pretty_name: Lessons of tab pictures and alphaTex
-task_categories:
-- image-to-text
-- text-to-image
-tags:
-- music
-- guitar
-- tablature
-- alphatex
-configs:
-- config_name: default
-  data_files:
-{files}---
-# Lessons of tab pictures and alphaTex
-
-What a model that reads and draws learns from: turns of text and pictures, the pictures as codes of one picture
-tokenizer (fingerprint `{settings["image_vq"]}`, {settings["codebook_size"]} codes, patches of
-{settings["patch"][0]} x {settings["patch"][1]} px, tab lines 8 px apart).
-
-| split and lesson | rows |
-|---|---|
-{table}
-**Columns.** `lesson` · `parts` in order: `role` (user asks, assistant answers), `kind` (text or picture), `text`, and
-of a picture `rows`, `columns` and its `codes` row by row, `places` (of a text that goes with one picture: the
-column of patches, from 0, in which each beat is drawn) · `name`, `piece_id`, `split`.
-
-**Splits** are those of the systems: no piece is in two of them, and no training text is a held-out text
-({builder.dropped} systems were left out for that; {builder.left_out} were too long or too large).
-
-Arguments: `{json.dumps({k: v for k, v in settings.items() if k not in ("score_tab", "packed")})}`.
-{len(builder.failures)} systems failed (failures.tsv).
-
-**Licence.** As the systems that the lessons were made of.
-"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -372,13 +356,14 @@ def main(arguments: list[str] | None = None) -> int:
     add("--limit", type=int, default=0, metavar="N", help="systems of a split at most (default: all)")
     add("--seed", type=int, default=0, help="decides the third lessons (default %(default)s)")
     add("--shard-systems", type=int, default=1000, metavar="N", help="systems in a Parquet file")
+    add("--no-snap", action="store_true", help="pictures to draw keep the engraver's places; see native_snap")
     add("--quiet", action="store_true", help="no progress bars")
     a = parser.parse_args(arguments)
     if min(a.max_bars, a.limit) < 0 or min(a.max_codes, a.shard_systems) < 1:
         parser.error("--max-bars and --limit must be 0 or more, --max-codes and --shard-systems 1 or more")
     sizes = (a.max_bars, a.max_codes, a.seed, a.lessons, a.shard_systems, a.limit)
     try:
-        report = build(a.out, a.image_vq, a.score_tab, a.packed, *sizes, progress=not a.quiet)
+        report = build(a.out, a.image_vq, a.score_tab, a.packed, *sizes, progress=not a.quiet, snap=not a.no_snap)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1

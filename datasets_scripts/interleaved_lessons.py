@@ -47,6 +47,7 @@ class System:
         name: For messages.
         before: The system before it in the piece, where that is there.
         places: Column of patches, from 0, in which each beat is drawn, in the order of the text; empty: not known.
+        drawn, drawn_places: The picture as it is to be drawn, where it is not the same; see `native_snap`.
     """
 
     text: str
@@ -55,6 +56,13 @@ class System:
     name: str
     before: System | None = None
     places: list[int] = field(default_factory=list)
+    drawn: np.ndarray | None = None
+    drawn_places: list[int] = field(default_factory=list)
+
+    @property
+    def to_draw(self) -> tuple[np.ndarray, list[int]]:
+        """Codes and columns of beats of the picture that is to be drawn."""
+        return (self.codes, self.places) if self.drawn is None else (self.drawn, self.drawn_places)
 
 
 def text_part(role: str, text: str, places: Sequence[int] = ()) -> dict[str, Any]:
@@ -124,15 +132,17 @@ def _read(system: System, draw: random.Random) -> list[dict[str, Any]]:
 
 
 def _draw(system: System, draw: random.Random) -> list[dict[str, Any]]:
-    return [text_part("user", system.text, system.places), picture_part("assistant", system.codes)]
+    codes, places = system.to_draw
+    return [text_part("user", system.text, places), picture_part("assistant", codes)]
 
 
 def _continue(system: System, draw: random.Random) -> list[dict[str, Any]] | None:
-    width = system.codes.shape[1]
+    codes, _ = system.to_draw
+    width = codes.shape[1]
     if width < 6:
         return None
     cut = draw.randint(width // 3, 2 * width // 3)
-    return [picture_part("user", system.codes[:, :cut]), picture_part("assistant", system.codes[:, cut:])]
+    return [picture_part("user", codes[:, :cut]), picture_part("assistant", codes[:, cut:])]
 
 
 def _again(system: System, draw: random.Random) -> list[dict[str, Any]] | None:
@@ -167,7 +177,7 @@ def _text(system: System, draw: random.Random) -> list[dict[str, Any]]:
 
 
 def _picture(system: System, draw: random.Random) -> list[dict[str, Any]]:
-    return [text_part("user", ""), picture_part("assistant", system.codes)]
+    return [text_part("user", ""), picture_part("assistant", system.to_draw[0])]
 
 
 _MAKERS: dict[str, Callable[[System, random.Random], list[dict[str, Any]] | None]] = {

@@ -13,6 +13,7 @@ from ..modeling.image_vq_reading import BAR_SIGNS, BEAT_SIGNS, FRET_CLASSES, NOT
 from ..processing.dense_labels import SparseLabels
 from ..processing.errors import InputError
 from ..processing.grid_pictures import SCALE, GridGeometry, canvas_to_grid, from_ink, to_ink
+from ..processing.native_snap import anchors_of, snap_to_columns, snapped_labels
 from ..processing.system_canvas import WHITE
 from .score_vlm_data import PackedSystems, vary
 
@@ -28,6 +29,7 @@ class GridPictures(Dataset):
         max_bars: Leave out systems of more bars; 0: none.
         max_columns: Leave out systems wider than so many patches.
         augment: Part of the pictures that is moved, scaled, blurred a little; see `score_vlm_data.vary`.
+        snap: Part of the pictures whose beats are moved to the middle of columns; see `native_snap`.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class GridPictures(Dataset):
         max_bars: int = 2,
         max_columns: int = 96,
         augment: float = 0.0,
+        snap: float = 0.0,
     ) -> None:
         self.systems, self.geometry, self.augment, self.space = systems, geometry, augment, systems.space
+        self.snap = snap
         widest = max_columns * geometry.patch_width / SCALE
 
         def fits(row: dict[str, Any]) -> bool:
@@ -55,7 +59,10 @@ class GridPictures(Dataset):
     def __getitem__(self, i: int) -> dict[str, Any]:
         row = self.systems[self.kept[i]]
         canvas, labels = row["canvas"], row["labels"]
-        if self.augment and np.random.rand() < self.augment:
+        if self.snap and np.random.rand() < self.snap:
+            canvas = snap_to_columns(canvas, anchors_of(labels), self.geometry)
+            labels = snapped_labels(labels, self.geometry)
+        elif self.augment and np.random.rand() < self.augment:
             ink, scale, shift = vary(canvas, np.random.default_rng(np.random.randint(2**31)))
             canvas, labels = from_ink(ink), labels.moved(scale, shift)
         try:

@@ -70,9 +70,10 @@ class ImageVQArguments:
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
     max_bars: int = option(2, "longest systems, in bars; 0: all")
-    max_columns: int = option(96, "widest systems, in patches")
+    max_columns: int = option(128, "widest systems, in patches")
     pixels: int = option(700_000, "pixels of the canvases of a batch; pictures of like size come together")
     augment: float = option(0.3, "part of the pictures that is moved, scaled, blurred a little")
+    snap: float = option(0.0, "part of the pictures whose beats are moved to the middle of columns, as NativeVLM draws")
     smoke: bool = option(False, "4 steps of a tiny model on made-up systems")
 
 
@@ -164,7 +165,8 @@ def pictures_of(args: ImageVQArguments, folders: list[str], model: Any, augment:
     from .score_vlm_data import PackedSystems
 
     systems = PackedSystems(folders, model.config.reading_labels if learnt else None)
-    return GridPictures(systems, model.config.geometry, args.max_bars, args.max_columns, augment)
+    snap = args.snap if learnt else 0.0
+    return GridPictures(systems, model.config.geometry, args.max_bars, args.max_columns, augment, snap)
 
 
 def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
@@ -188,7 +190,16 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
         collate=PictureCollate(model.config.geometry, model.config.reading_labels),
         loss_fn=image_vq_loss,
         evaluate_fn=evaluate,
+        processor=processor_of(model),
     )
+
+
+def processor_of(model: Any) -> Any:
+    """The processor that goes with a model."""
+    from ..processing.image_processing_score import ScoreImageProcessor
+    from ..processing.processing_image_vq import ImageVQProcessor
+
+    return ImageVQProcessor.for_model(model.config, ScoreImageProcessor())
 
 
 def run_codebook(args: ImageVQArguments, training: TrainingArguments) -> dict[str, float]:
@@ -198,10 +209,11 @@ def run_codebook(args: ImageVQArguments, training: TrainingArguments) -> dict[st
     if not args.packed:
         raise InputError(None, "say where to take patches from: --packed FOLDER")
     model = build_model(replace(args, preset="glyphs", model=""))
-    pictures = pictures_of(args, args.packed, model, 0.0)
+    pictures = pictures_of(args, args.packed, model, 0.0, learnt=True)
     sizes = (args.codebook_systems, args.codebook_patches, args.codebook_rounds)
     figures = fit_patches(model, pictures, *sizes, seed=training.seed)
     model.save_pretrained(training.output_dir)
+    processor_of(model).save_pretrained(training.output_dir)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=1))
     return figures
 
