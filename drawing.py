@@ -191,7 +191,9 @@ def draw(
 
 
 def _draw(result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None) -> None:
-    text = file.read_text(encoding="utf-8")
+    from .datasets_scripts.render.client import canonical_text
+
+    text = canonical_text(file.read_text(encoding="utf-8"))
     result.text = write_alphatex(_visible(text))
     result.picture = draw_text(model, processor, text, guidance, seed)
 

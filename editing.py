@@ -108,8 +108,10 @@ def _text_of(
     if not source.is_file():
         raise InputError(source, "no such file; give a picture, or a file of alphaTex, Guitar Pro or MusicXML")
     if suffix in TEXT_SUFFIXES:
+        from .datasets_scripts.render.client import canonical_text
+
         try:
-            return write_alphatex(read_alphatex(source.read_text(encoding="utf-8"))), None, None
+            return canonical_text(source.read_text(encoding="utf-8")), None, None
         except UnicodeDecodeError as error:
             raise InputError(source, "is no text in UTF-8") from error
         except InputError as error:

@@ -157,6 +157,34 @@ def _value(call: Callable[[_T], _R], item: _T) -> _R | RenderError:
         return error
 
 
+def canonical_text(text: str) -> str:
+    """Canonical alphaTex of alphaTex as people write it.
+
+    What is canonical already is given back. Of anything else alphaTab says what it means (`\\tempo` before the first
+    `\\track`, a lone `.` behind the title, …); where alphaTab is not there or can not read it, our own reader does.
+
+    Raises:
+        InputError: Neither can read it.
+    """
+    from ...processing.alphatex_grammar import read_alphatex, write_alphatex
+
+    own, wrong = None, None
+    try:
+        own = write_alphatex(read_alphatex(text))
+    except InputError as error:
+        wrong = error
+    if own is not None and own.split() == text.split():
+        return own
+    try:
+        with AlphaTabPool(workers=1) as pool:
+            return pool.canonicalise(text, is_path=False)
+    except InputError:
+        if own is not None:
+            return own
+        assert wrong is not None
+        raise wrong from None
+
+
 def load_source(source: str | PathLike[str], *, is_path: bool | None = None) -> str | bytes:
     """alphaTex as `str`, any other score file as bytes.
 
