@@ -51,3 +51,8 @@ def test_models_that_are_there_get_their_pictures_and_the_others_a_line(
     assert main(["--checkpoints", str(tmp_path), "toy", "absent", "unheard"]) == 1
     absent, unheard = capsys.readouterr().err.splitlines()
     assert "holds no config.json" in absent and "no picture is known for 'unheard'" in unheard
+
+
+@pytest.mark.parametrize("card", sorted(ROOT.glob("checkpoints/*/README.md")), ids=lambda path: path.parent.name)
+def test_every_card_shows_its_picture(card: Path) -> None:
+    assert f"]({NAME})" in card.read_text(encoding="utf-8") and (card.parent / NAME).is_file()

@@ -80,15 +80,14 @@ def _edit(folder: Path, out: Path) -> Path:
 
 
 def _engraved() -> Any:
-    """The scale as alphaTab sets it, a picture in grey."""
+    """The scale as alphaTab sets it in the plain style, a picture in grey."""
+    from ..datasets_scripts.guitar_parts import PLAIN_STYLE
     from ..datasets_scripts.render import RenderJob
     from ..datasets_scripts.render.verbs import default_pool
     from ..processing.alphatex_grammar import read_alphatex, write_alphatex
 
     text = write_alphatex(read_alphatex(SCALE))
-    (drawn,) = default_pool().render(
-        RenderJob(text=text, layout="system", staves="tabs", line_gray=120, dynamics=False)
-    )
+    (drawn,) = default_pool().render(RenderJob(text=text, layout="system", **PLAIN_STYLE))
     return drawn.image().convert("L")
 
 
