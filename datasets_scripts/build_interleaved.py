@@ -267,7 +267,7 @@ class Builder:
         sizes: dict[tuple[int, ...], list[tuple[int, bool]]] = {}
         for name, picture in pictures.items():
             sizes.setdefault(picture.shape, []).append(name)
-        codes = {}
+        codes: dict[tuple[int, bool], np.ndarray] = {}
         for group in sizes.values():
             for start in range(0, len(group), 32):
                 part = group[start : start + 32]

@@ -81,7 +81,8 @@ def evaluate_image_vq(
     report = EvaluationReport(request.stem, request.checkpoint, where, request.n, request.seed)
     report.task, report.dataset_type, report.targets = "image-to-image", "score_tab", dict(TARGETS)
     pictures = held_out_pictures(request, model, report)
-    pieces, grids = [], []
+    pieces: list[str] = []
+    grids: list[np.ndarray] = []
     values: dict[str, list[float]] = {}
     counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in VERSIONS}
     for i in request.track(range(len(pictures)), "pictures", len(pictures)):
