@@ -184,7 +184,9 @@ def draw(
         except InputError as error:
             told = str(error)
             result.error = told if told.startswith(str(file)) else f"{file}: {error.message}"
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            result.error = f"{file}: is no text in UTF-8; give alphaTex, or --read to read a picture"
+        except OSError as error:
             result.error = f"{file}: can not be read: {' '.join(str(error).split())[:200]}"
         results.append(result)
     return results

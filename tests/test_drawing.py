@@ -56,13 +56,15 @@ def test_files_are_drawn_and_what_fails_is_named(tmp_path: Path, drawer: tuple[A
     (tmp_path / "song.alphatex").write_text(TEXT, encoding="utf-8")
     (tmp_path / "bad.alphatex").write_text("what is this", encoding="utf-8")
     (tmp_path / "long.alphatex").write_text("\\staff {tabs}\n" + " ".join(["3.3.64"] * 128) + " |\n", encoding="utf-8")
-    names = ["song", "bad", "absent", "long"]
+    Image.new("L", (30, 30), 255).save(tmp_path / "picture.alphatex", "PNG")
+    names = ["song", "bad", "absent", "long", "picture"]
     results = draw([tmp_path / f"{name}.alphatex" for name in names], tmp_path / "out", drawer=drawer, guidance=1.5)
     song, *failed = results
     assert song.error is None and song.text == TEXT
     with Image.open(song.file) as picture:
         assert picture.size == song.picture.size
-    for name, result, message in zip(names[1:], failed, ("line 1", "can not be read", "window is 340"), strict=True):
+    told = ("line 1", "can not be read", "window is 340", "--read to read a picture")
+    for name, result, message in zip(names[1:], failed, told, strict=True):
         assert result.error.startswith(str(tmp_path / f"{name}.alphatex")) and message in result.error
         assert "\n" not in result.error
     chance = [draw([tmp_path / "song.alphatex"], seed=seed, drawer=drawer)[0].picture for seed in (1, 1, 2)]
