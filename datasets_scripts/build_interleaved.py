@@ -233,8 +233,8 @@ class Builder:
             try:
                 found = {False: canvas_to_grid(row["canvas"], geometry)}
                 if self.snap:
-                    moved = snap_to_columns(row["canvas"], [*row["beat_xs"], *row["bar_xs"]], geometry)
-                    found[True] = canvas_to_grid(moved, geometry)
+                    anchors = [*row["beat_xs"], *row["bar_xs"]]
+                    found[True] = canvas_to_grid(snap_to_columns(row["canvas"], anchors, geometry), geometry)
             except InputError as error:
                 failures.append([row["name"], str(error)])
                 continue

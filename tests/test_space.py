@@ -21,8 +21,9 @@ from intermezzo.space.limits import check_file
 from intermezzo.space.models import Models
 from intermezzo.space.paint_tab import paint_roll, unpack_mask
 from intermezzo.space.words import _WORDS, Refused, Words
+from intermezzo.train.benchmark_space import find_browser, serving
 
-from .tiny_space import ROOT, Visit, find_browser, make_models, serving
+from .tiny_space import ROOT, Visit, make_models
 
 torch.set_num_threads(1)
 pytest.importorskip("gradio", reason="the Space needs gradio: pip install 'intermezzo[space]'")

@@ -14,9 +14,10 @@ from intermezzo.drawing import BARS_PER_SYSTEM, systems_of
 from intermezzo.space import draw_tab
 from intermezzo.space.page import TABS
 from intermezzo.space.words import Words
+from intermezzo.train.benchmark_space import find_browser
 
 from .test_space import address, browser, models, no_sideways_scroll, server, shoot, visit, wait_engraved  # noqa: F401
-from .tiny_space import ROOT, Visit, find_browser
+from .tiny_space import ROOT, Visit
 
 torch.set_num_threads(1)
 # What Gradio says by itself where it has not been told the language.

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +23,6 @@ from .tiny_native_vlm import native_config
 from .tiny_style_encoder import save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def save_fractal_midi(folder: Path, window_steps: int = 64) -> None:
@@ -71,30 +64,6 @@ def make_models(folder: Path) -> Models:
     # One look at a system in place of six: what is tested is the page, not how well the reader reads.
     models._loaded["score_vlm"] = SystemReader.from_pretrained(folder / "score_vlm", device="cpu", views=1)
     return models
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """Serves an application on a free port of this machine; gives its address."""
-    import uvicorn
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(10)
-
-
-def find_browser() -> str | None:
-    """Path of a Chromium that is installed, `None` where there is none."""
-    return next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
 class Visit:

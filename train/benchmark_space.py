@@ -57,6 +57,11 @@ def serving(app: Any) -> Iterator[str]:
     thread.join(10)
 
 
+def find_browser() -> str | None:
+    """Path of a Chromium that is installed, `None` where there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def time_picture(browser: Any, address: str, picture: Path, seconds: float) -> float:
     """Seconds from giving a picture until it can be played.
 
@@ -89,7 +94,7 @@ def measure(pictures: Sequence[Path], rounds: int, seconds: float) -> dict[str, 
     Raises:
         InputError: No browser, no model, or a picture that could not be read.
     """
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    path = find_browser()
     if path is None:
         raise InputError(None, "no Chromium is installed here (Debian: apt install chromium)")
     try:
