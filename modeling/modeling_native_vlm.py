@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModel, Cache, DynamicCache, PreTrainedModel
 from transformers import initialization as init
@@ -17,7 +16,16 @@ from ..configuration.configuration_image_vq import ImageVQConfig
 from ..configuration.configuration_native_vlm import NativeVLMConfig
 from .modeling_image_vq import ImageVQModel
 from .native_generation import NativeGenerationMixin
-from .native_layers import HeadGain, ModalityEmbedding, NativeAttention, NativeLayer, NativeMLP, rms_norm
+from .native_layers import (
+    HeadGain,
+    ModalityEmbedding,
+    NativeAttention,
+    NativeLayer,
+    NativeMLP,
+    document_spans,
+    rms_norm,
+)
+from .native_loss import head_loss, native_loss
 from .native_neighbours import Beside, neighbour_ids
 from .native_positions import mixed_angles, placed_angles, placed_positions, token_positions
 
@@ -109,8 +117,15 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
         mixed = self.config.rope == "mixed"
         return token_positions(input_ids, self.vocabulary, attention_mask, document_ids, mixed)
 
-    def _mask(self, length: int, past: int, attention_mask: Any, document_ids: Any, device: Any) -> torch.Tensor:
-        """Which keys each token sees, `(B or 1, 1, T, past + T)`: earlier ones, of its document, and itself."""
+    def _mask(self, length: int, past: int, attention_mask: Any, document_ids: Any, device: Any) -> Any:
+        """Which keys each token sees, `(B or 1, 1, T, past + T)`: earlier ones, of its document, and itself.
+
+        Packed rows are given as their documents instead, which attend one by one.
+        """
+        if document_ids is not None and past:
+            raise ValueError("packed documents are for training, not for decoding with a cache")
+        if document_ids is not None and attention_mask is None and self.config._attn_implementation != "eager":
+            return document_spans(document_ids)
         keys = torch.arange(past + length, device=device)
         own = keys[past:, None] == keys
         mask = (keys <= keys[past:, None])[None]  # (1, T, K)
@@ -119,8 +134,6 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
                 raise ValueError(f"the attention mask has {attention_mask.shape[-1]} places, expected {past + length}")
             mask = mask & attention_mask[:, None].bool()
         if document_ids is not None:
-            if past:
-                raise ValueError("packed documents are for training, not for decoding with a cache")
             mask = mask & (document_ids[:, :, None] == document_ids[:, None])
         return (mask | own)[:, None]  # padding sees itself: a softmax over nothing is not a number
 
@@ -167,32 +180,6 @@ class NativeVLMModel(NativeVLMPreTrainedModel):
             x = layer(x, angles, mask, past_key_values)
         x = rms_norm(x, self.config.rms_norm_eps)
         return NativeVLMOutput(last_hidden_state=x, past_key_values=past_key_values)
-
-
-def native_loss(
-    logits: torch.Tensor, labels: torch.Tensor, config: NativeVLMConfig
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Loss of predicting labels, in step with the logits: `(N, V)` and `(N,)`, −100 where nothing is learnt.
-
-    Returns:
-        The weighted mean plus the z-loss, and the single figures.
-    """
-    learnt = labels != -100
-    if not learnt.all():
-        logits, labels = logits[learnt], labels[learnt]
-    logits = logits.float()
-    if not len(labels):
-        return logits.sum() * 0.0, {}
-    picture = labels >= config.text_vocab_size
-    error = F.cross_entropy(logits, labels, reduction="none")
-    weights = torch.where(picture, float(config.image_loss_weight), float(config.text_loss_weight))
-    loss = (weights * error).sum() / weights.sum().clamp(min=1e-6)
-    z = logits.logsumexp(-1).square().mean()
-    figures = {"z": z.detach()}
-    for name, kind in (("text", ~picture), ("image", picture)):
-        if kind.any():
-            figures[name] = error[kind].mean().detach()
-    return loss + config.z_loss_weight * z, figures
 
 
 class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
@@ -247,6 +234,12 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
         logits, cap = self.lm_head(hidden), self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits.float() / cap).to(logits.dtype)
 
+    def _training_loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Loss of states `(N, D)` and labels `(N,)`; an adapter on the head, or no cap, takes the plain way."""
+        if type(self.lm_head) is nn.Linear and self.config.logit_softcap is not None:
+            return head_loss(hidden, self.lm_head.weight, labels, self.config)
+        return native_loss(self._head(hidden), labels, self.config)
+
     @can_return_tuple
     def forward(
         self,
@@ -294,7 +287,7 @@ class NativeVLMForCausalLM(NativeVLMPreTrainedModel, NativeGenerationMixin):
                 wanted = wanted.masked_fill(document_ids[:, 1:] != document_ids[:, :-1], -100)
         if wanted is not None and self.training:  # what is asked and padding need no logits
             learnt = wanted != -100
-            loss, losses = native_loss(self._head(hidden[:, :-1][learnt]), wanted[learnt], self.config)
+            loss, losses = self._training_loss(hidden[:, :-1][learnt], wanted[learnt])
         else:
             logits = self._head(hidden[:, -logits_to_keep:])  # (B, T, V)
             if wanted is not None:

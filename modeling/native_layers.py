@@ -26,6 +26,38 @@ def eager_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.
     return scores.masked_fill(~mask, float("-inf")).softmax(-1).to(v.dtype) @ v
 
 
+Spans = list[tuple[int, int, int]]
+
+
+def document_spans(document_ids: torch.Tensor) -> Spans:
+    """Documents of packed rows `(B, T)`, as (row, start, end); padding (0) is one of them, so that nothing is left out.
+
+    Raises:
+        ValueError: The tokens of a document do not stand together.
+    """
+    spans: Spans = []
+    for row, ids in enumerate(document_ids.tolist()):
+        starts = [0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1])]
+        if len({ids[start] for start in starts}) != len(starts):
+            raise ValueError("the tokens of each packed document must stand together")
+        spans += [(row, start, end) for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)]
+    return spans
+
+
+def attend_documents(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, spans: Spans) -> torch.Tensor:
+    """Causal attention inside of each document: no mask, and the work of each alone. See `layers.attend`."""
+    out = torch.empty_like(q)
+    slow = q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad
+    for row, start, end in spans:
+        queries, keys, values = (x[row : row + 1, :, start:end] for x in (q, k, v))
+        with torch.autocast(q.device.type, enabled=False):
+            if slow:
+                queries, keys, values = queries.float(), keys.float(), values.float()
+            seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        out[row : row + 1, :, start:end] = seen.to(q.dtype)
+    return out
+
+
 class HeadGain(nn.Module):
     """One learnt factor for each head; begins at one. `SPEED` lets it double within a hundred steps of Adam."""
 
@@ -51,8 +83,8 @@ class NativeAttention(nn.Module):
             setattr(self, name, nn.Linear(config.hidden_size, config.hidden_size, bias=False))
         self.gain = HeadGain(self.num_heads) if config.query_gain else None
 
-    def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-        """`x` `(B, T, D)`; `mask` bool `(B, 1, T, K)`, true = may look."""
+    def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor | Spans, cache: Cache | None) -> torch.Tensor:
+        """`x` `(B, T, D)`; `mask` bool `(B, 1, T, K)`, true = may look, or the documents of packed rows."""
         heads = lambda t: t.view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # noqa: E731 - (B, H, T, d)
         q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
         if self.config.qk_norm:
@@ -62,8 +94,11 @@ class NativeAttention(nn.Module):
         q, k = rotate(q, *angles), rotate(k, *angles)
         if cache is not None:
             k, v = cache.update(k, v, self.index)
-        how = eager_attend if self.config._attn_implementation == "eager" else attend
-        return self.o_proj(how(q, k, v, mask).transpose(1, 2).flatten(2))  # (B, T, D)
+        if isinstance(mask, list):
+            seen = attend_documents(q, k, v, mask)
+        else:
+            seen = (eager_attend if self.config._attn_implementation == "eager" else attend)(q, k, v, mask)
+        return self.o_proj(seen.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
 class NativeMLP(nn.Module):
@@ -93,10 +128,22 @@ class NativeLayer(GradientCheckpointingLayer):
         self.mlp = NativeMLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, angles: Any, mask: torch.Tensor | Spans, cache: Cache | None = None
+    ) -> torch.Tensor:
         """See `NativeAttention.forward`."""
         x = x + self.drop(self.self_attn(rms_norm(x, self.eps), angles, mask, cache))
         return x + self.drop(self.mlp(rms_norm(x, self.eps)))
 
 
-__all__ = ["HeadGain", "ModalityEmbedding", "NativeAttention", "NativeLayer", "NativeMLP", "eager_attend", "rms_norm"]
+__all__ = [
+    "HeadGain",
+    "ModalityEmbedding",
+    "NativeAttention",
+    "NativeLayer",
+    "NativeMLP",
+    "attend_documents",
+    "document_spans",
+    "eager_attend",
+    "rms_norm",
+]

@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, NanoChatConfig, NanoChatForCausal
 
 from intermezzo.modeling.modeling_native_vlm import NativeVLMForCausalLM, native_loss
 from intermezzo.modeling.native_guidance import GuidanceLogitsProcessor
+from intermezzo.modeling.native_layers import document_spans
+from intermezzo.modeling.native_loss import head_loss
 from intermezzo.modeling.native_positions import mixed_angles, token_positions
 from intermezzo.modeling.native_start import freeze_all_but_new_rows, take_over_language_model
 from intermezzo.processing.errors import InputError
@@ -143,6 +145,28 @@ def test_packed_documents_are_as_if_alone(rope: str) -> None:
     torch.testing.assert_close(both.loss, (alone[0].loss + alone[1].loss) / 2, rtol=1e-4, atol=1e-5)
 
 
+def test_documents_attended_one_by_one_are_as_with_a_mask() -> None:
+    """Eager attention masks the whole row; the other way looks at each document alone, padding too."""
+    model = make(rope="mixed")
+    one, two = sequences(model.config)
+    packed = torch.cat([one, two, one.new_full((3,), PAD)])[None].repeat(2, 1)
+    documents = torch.tensor([[1] * len(one) + [2] * len(two) + [0] * 3, [1] * (len(one) + len(two) + 3)])
+    found = {}
+    for how in ("eager", "sdpa"):
+        model.set_attn_implementation(how)
+        model.zero_grad()
+        out = model(packed, document_ids=documents, labels=packed)
+        out.loss.backward()
+        found[how] = out.logits.detach(), model.model.layers[0].self_attn.q_proj.weight.grad.clone()
+    for eager, sdpa in zip(*found.values(), strict=True):
+        torch.testing.assert_close(sdpa, eager, rtol=1e-4, atol=1e-5)
+
+
+def test_torn_documents_are_refused() -> None:
+    with pytest.raises(ValueError, match="stand together"):
+        document_spans(torch.tensor([[1, 2, 1]]))
+
+
 def test_padding_on_the_left_changes_nothing() -> None:
     model = make()
     ids = sequences(model.config)
@@ -216,6 +240,26 @@ def test_training_gives_the_same_loss_without_logits() -> None:
     assert trained.logits is None and plain.logits is not None
     torch.testing.assert_close(trained.loss, plain.loss)
     torch.testing.assert_close(trained.losses, plain.losses)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_the_head_in_chunks_has_the_loss_and_the_gradients_of_the_plain_one(rows: int) -> None:
+    config = native_config(image_loss_weight=0.5, text_loss_weight=2.0, z_loss_weight=0.1, logit_softcap=3.0)
+    torch.manual_seed(0)
+    weight = torch.randn(config.vocab_size, 16, requires_grad=True)
+    hidden = torch.randn(rows, 16, requires_grad=True)
+    labels = torch.randint(config.vocab_size, (rows,))
+    found = []
+    for way in ("chunks", "plain"):
+        weight.grad = hidden.grad = None
+        if way == "chunks":
+            loss, figures = head_loss(hidden, weight, labels, config)
+        else:
+            loss, figures = native_loss(3 * torch.tanh(hidden @ weight.T / 3), labels, config)
+        (2 * loss).backward()
+        found.append((loss.detach(), figures, hidden.grad, weight.grad))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    assert rows == 0 or float(found[0][0]) > 1
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -207,6 +207,8 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     drawing = report.sections["drawing"]
     assert drawing["legal_grids"].value == 1 and 0 <= drawing["ink_iou"].value < 1 and not report.failures
     assert not report.is_met("note_f1") and report.is_met("drawing/legal_grids") and report.is_met("parses")
+    for name in ("text alone", "text alone, the language model"):
+        assert report.sections[name]["structure"].n == 2 and 0 <= report.sections[name]["note_completion"].value <= 1
     assert (tmp_path / "native_vlm.json").is_file()
 
 

@@ -151,28 +151,38 @@ class Writer:
         self.grammar = TokenGrammar(tokenizer.get_vocab())
         self.frets = [index for index, piece in tokenizer.pieces().items() if piece.kind == "fret"]
         self.bar_line = tokenizer.get_vocab()[BAR_LINE]
+        self.before_text = [tokenizer.bos_token_id]
+
+    def rules(self, prompt: int, room: int, grammar: bool) -> list[LogitsProcessor]:
+        """What holds while it writes, behind a prompt of so many tokens."""
+        from ..processing.alphatex_constraints import GrammarLogitsProcessor
+
+        rules: list[LogitsProcessor] = [EndNotAtOnce(self.tokenizer.eos_token_id, prompt)]
+        if grammar:  # first, as what it forces must stay
+            rules.insert(0, GrammarLogitsProcessor(self.grammar, max_length=prompt + room))
+        return rules
+
+    def whereabouts(self, rows: torch.Tensor, past: int) -> dict[str, Any]:
+        """What the model wants to know of tokens `(B, T)` that come after `past` others in its cache."""
+        return {}
 
     @torch.no_grad()
     def write(self, prompts: Sequence[Sequence[int]], grammar: bool) -> list[tuple[str, bool]]:
         """Goes on from each prompt.
 
         Args:
-            prompts: Token ids after `<|bos|>`; all of a batch are written at once.
+            prompts: Token ids after `before_text`; all of a batch are written at once.
             grammar: Let it write only what the grammar allows.
 
         Returns:
             The whole text, and whether it ended by itself, for each prompt.
         """
-        from ..processing.alphatex_constraints import GrammarLogitsProcessor
-
-        tokenizer, longest = self.tokenizer, max(len(prompt) for prompt in prompts) + 1
-        rows = [[tokenizer.bos_token_id, *prompt] for prompt in prompts]
+        tokenizer, rows = self.tokenizer, [[*self.before_text, *prompt] for prompt in prompts]
+        longest = max(map(len, rows))
         ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
         room = min(self.options.max_new_tokens, self.model.config.max_position_embeddings - longest)
-        rules: list[LogitsProcessor] = [EndNotAtOnce(tokenizer.eos_token_id, longest)]
-        if grammar:  # first, as what it forces must stay
-            rules.insert(0, GrammarLogitsProcessor(self.grammar, max_length=longest + room))
+        rules = self.rules(longest, room, grammar)
         device = self.model.device
         out = self.model.generate(
             input_ids=ids.to(device), attention_mask=mask.to(device), max_new_tokens=room, do_sample=True, top_k=0,
@@ -209,7 +219,7 @@ class Writer:
             the text with each fret in turn.
         """
         device = self.model.device
-        before = torch.tensor([[self.tokenizer.bos_token_id, *ids[:place]]], device=device)
+        before = torch.tensor([[*self.before_text, *ids[:place]]], device=device)
         out = self.model(input_ids=before, use_cache=True)
         left = out.logits[0, -1].float().log_softmax(-1)[self.frets]  # (F,)
         after = torch.tensor(
@@ -221,7 +231,8 @@ class Writer:
         rows = torch.cat([candidates, after.expand(len(self.frets), -1)], dim=1)  # (F, 1 + window)
         cache = out.past_key_values
         cache.batch_repeat_interleave(len(self.frets))
-        logits = self.model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits.float()
+        beside = self.whereabouts(rows[:, :-1], before.shape[1])
+        logits = self.model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True, **beside).logits.float()
         right = logits.log_softmax(-1).gather(-1, rows[:, 1:, None])[..., 0].sum(-1)  # (F,)
         return left.tolist(), (left + right).tolist()
 

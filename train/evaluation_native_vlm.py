@@ -41,6 +41,8 @@ class Options:
         timed: Systems whose reading and drawing is timed, one by one.
         guidance_scale: Of the drawings.
         rows, columns: Size of the drawings in patches; 0: the model chooses.
+        texts: Texts that are written, completed and asked for a note, without a picture; 0: none.
+        lm: Language model to compare them with, or a ScoreVLM that has one; empty: the repository's own ScoreVLM.
     """
 
     quick: bool = False
@@ -50,6 +52,8 @@ class Options:
     guidance_scale: float = 1.0
     rows: int = 0
     columns: int = 0
+    texts: int = 100
+    lm: str = ""
 
     def drawing(self) -> dict[str, Any]:
         """Arguments of `draw_texts`."""
@@ -172,6 +176,26 @@ def measure_speed(
     return {name: ratio(found, [1.0] * len(found), pieces, seed=request.seed) for name, found in seconds.items()}
 
 
+def measure_texts(
+    model: Any, processor: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest, options: Options
+) -> dict[str, dict[str, Estimate]]:
+    """What it can do without a picture, and what the language model that it grew from can, on the lessons' texts."""
+    from .evaluation_alphatex_lm import LanguageText, Writer, load_language_model
+    from .evaluation_alphatex_lm import Options as WritingOptions
+    from .evaluation_native_text import NativeWriter, measure_text
+
+    how = WritingOptions(max_new_tokens=400)
+    found = {}
+    own = NativeWriter(model, processor.tokenizer, how, request.seed)
+    before = Writer(*load_language_model(options.lm or str(ROOT / "checkpoints" / "score_vlm")), how, request.seed)
+    for name, writer in (("text alone", own), ("text alone, the language model", before)):
+        encode = writer.tokenizer.encode
+        texts = [encode(lesson["parts"][1]["text"], add_special_tokens=False) for lesson in lessons]
+        pairs = [LanguageText(ids, piece) for ids, piece in zip(texts, piece_names(lessons), strict=True)]
+        found[name] = measure_text(writer, pairs, request)
+    return found
+
+
 def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None, **settings: Any) -> EvaluationReport:
     """Measures reading and drawing on held-out systems.
 
@@ -197,10 +221,13 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
     to_draw = to_draw[: options.drawings or None]
     report.sections["drawing"] = measure_drawing(model, processor, tower, to_draw, request, report.failures, options)
     report.sections["speed"] = measure_speed(model, processor, to_draw[: options.timed], request, options)
+    if options.texts:
+        report.sections |= measure_texts(model, processor, to_read[: options.texts], request, options)
     report.facts["parameters"] = sum(p.numel() for p in model.parameters())
     report.facts["guidance_scale"] = options.guidance_scale
     report.notes += [
         "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
+        "Texts alone are sampled at temperature 0.7 without the grammar; the language model is that of `lm`.",
         "`codes_note_f1`: what the tower reads off the true pictures after the codes; drawings can not beat it.",
     ]
     return report
