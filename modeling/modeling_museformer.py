@@ -77,9 +77,6 @@ class MuseformerPreTrainedModel(PreTrainedModel):
             init.zeros_(module.centre)
             init.ones_(module.spread)
             init.zeros_(module.seen)
-        elif isinstance(module, SummaryExpansion):
-            for linear in (module.fc1, module.fc2):
-                init.normal_(linear.weight, mean=0.0, std=linear.in_features**-0.5)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

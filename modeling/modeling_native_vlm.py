@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,7 @@ from .native_generation import NativeGenerationMixin
 from .native_layers import (
     HeadGain,
     ModalityEmbedding,
-    NativeAttention,
     NativeLayer,
-    NativeMLP,
     document_spans,
     rms_norm,
 )
@@ -69,11 +66,7 @@ class NativeVLMPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=std)
-        elif isinstance(module, NativeAttention):
-            init.normal_(module.o_proj.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
-        elif isinstance(module, NativeMLP):
-            init.normal_(module.fc2.weight, mean=0.0, std=std / math.sqrt(2 * self.config.num_hidden_layers))
+            init.normal_(module.weight, mean=0.0, std=std * getattr(module, "initial_scale", 1.0))
         elif isinstance(module, ModalityEmbedding | HeadGain):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):

@@ -55,7 +55,7 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=std)
+            init.normal_(module.weight, mean=0.0, std=std * getattr(module, "initial_scale", 1.0))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm) and module.weight is not None:
@@ -68,8 +68,6 @@ class SummaryBridgePreTrainedModel(PreTrainedModel):
                 init.copy_(getattr(module, name), value)
         elif isinstance(module, SummaryBridgeModel):
             init.normal_(module.first_word, mean=0.0, std=std)
-        if isinstance(module, TextPlace | TextWishes):
-            init.zeros_(module.out.weight)  # a new one says nothing
 
 
 class SummaryBridgeModel(SummaryBridgePreTrainedModel):

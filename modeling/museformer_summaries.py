@@ -187,6 +187,8 @@ class SummaryExpansion(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.summary_size, config.hidden_size)
         self.fc2 = nn.Linear(config.hidden_size, config.hidden_size)
+        for linear in (self.fc1, self.fc2):  # what comes in has a spread of one, and keeps it
+            linear.initial_scale = linear.in_features**-0.5 / config.initializer_range  # type: ignore[assignment]
 
     def forward(self, summaries: torch.Tensor) -> torch.Tensor:
         """See the class."""

@@ -81,6 +81,7 @@ class NativeAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             setattr(self, name, nn.Linear(config.hidden_size, config.hidden_size, bias=False))
+        self.o_proj.initial_scale = (2 * config.num_hidden_layers) ** -0.5  # type: ignore[assignment]
         self.gain = HeadGain(self.num_heads) if config.query_gain else None
 
     def forward(self, x: torch.Tensor, angles: Any, mask: torch.Tensor | Spans, cache: Cache | None) -> torch.Tensor:
@@ -108,6 +109,7 @@ class NativeMLP(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.fc2.initial_scale = (2 * config.num_hidden_layers) ** -0.5  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`(B, T, D)` to the same."""

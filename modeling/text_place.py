@@ -26,6 +26,7 @@ class TextPlace(nn.Module):
         self.fc1 = nn.Linear(2 * text_size, hidden_size)
         self.fc2 = nn.Linear(hidden_size, hidden_size)
         self.out = nn.Linear(hidden_size, summary_size)
+        self.out.initial_scale = 0.0  # type: ignore[assignment] # a new one says nothing
         self.requires_grad_(False)
 
     def forward(

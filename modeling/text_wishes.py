@@ -74,6 +74,7 @@ class TextWishes(nn.Module):
         self.fc1 = nn.Linear(text_size + 2 * words, hidden_size)
         self.fc2 = nn.Linear(hidden_size, hidden_size)
         self.out = nn.Linear(hidden_size, 2 * len(WISHES) + 1 + NUM_KEYS)
+        self.out.initial_scale = 0.0  # type: ignore[assignment] # a new one says nothing
         for name, value in self.defaults().items():
             self.register_buffer(name, value)
         self.requires_grad_(False)

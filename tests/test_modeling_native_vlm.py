@@ -211,6 +211,13 @@ def test_the_modality_embedding_begins_at_zero() -> None:
         assert not torch.allclose(model(ids).logits, other(ids).logits)
 
 
+def test_what_adds_to_the_stream_begins_smaller_the_deeper_the_model() -> None:
+    config = native_config(hidden_size=64, num_attention_heads=4, intermediate_size=256, num_hidden_layers=8)
+    layer = NativeVLMForCausalLM(config).model.layers[0]
+    for linear, scale in ((layer.self_attn.q_proj, 1), (layer.self_attn.o_proj, 0.25), (layer.mlp.fc2, 0.25)):
+        assert float(linear.weight.detach().std()) == pytest.approx(scale * config.initializer_range, rel=0.1)
+
+
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 
