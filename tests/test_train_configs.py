@@ -43,6 +43,12 @@ def test_sharding_that_was_asked_for_and_is_not_there_is_told(monkeypatch: pytes
     check_sharding("DistributedType.FSDP")
     with pytest.raises(InputError, match=r"FSDP was asked for, and it became MULTI_CPU.*ddp\.yaml"):
         check_sharding("DistributedType.MULTI_CPU")
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_sharding("DistributedType.DEEPSPEED", 2)
+    with pytest.raises(InputError, match="DEEPSPEED was asked for over 2 processes, and each trains by itself"):
+        check_sharding("DistributedType.DEEPSPEED", 1)
 
 
 def test_figures_that_are_not_known_yet_are_left_out() -> None:

@@ -212,6 +212,15 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     assert (tmp_path / "native_vlm.json").is_file()
 
 
+def test_the_same_seed_gives_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        torch.rand(len(name))  # whatever came before
+        assert train_native_vlm.main(settings(folder, tmp_path / name, seed=seed)) == 0
+        found.append(NativeVLMForCausalLM.from_pretrained(tmp_path / name / "final").lm_head.weight)
+    assert torch.equal(found[0], found[1]) and not torch.allclose(found[0], found[2], atol=1e-2)
+
+
 def test_the_loss_of_lessons_is_that_of_the_model(folder: Path) -> None:
     """One row at a time or several, packed or alone: the same nats a label."""
     torch.manual_seed(0)

@@ -71,17 +71,18 @@ def make_accelerator(args: TrainingArguments) -> Any:
         dynamo_backend="inductor" if args.compile else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=args.find_unused_parameters)],
     )
-    check_sharding(str(accelerator.distributed_type))
+    check_sharding(str(accelerator.distributed_type), accelerator.num_processes)
     return accelerator
 
 
-def check_sharding(distributed_type: str) -> None:
+def check_sharding(distributed_type: str, num_processes: int = 1) -> None:
     """Refuses to train unsharded where sharding was asked for.
 
     Accelerate shards on accelerators only. On CPUs it would train whole copies without a word.
 
     Raises:
-        InputError: `accelerate launch` asked for FSDP or DeepSpeed, and this is not what it became.
+        InputError: `accelerate launch` asked for FSDP or DeepSpeed, and this is not what it became, or its processes
+            do not know of each other.
     """
     for name in ("FSDP", "DEEPSPEED"):
         asked = os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
@@ -90,6 +91,11 @@ def check_sharding(distributed_type: str) -> None:
             raise InputError(
                 None, f"{name} was asked for, and it became {became}: that needs accelerators, and no --cpu; on CPUs "
                 "launch with train/configs/ddp.yaml"
+            )  # fmt: skip
+        if asked and int(os.environ.get("WORLD_SIZE", "1")) > num_processes:
+            raise InputError(
+                None, f"{name} was asked for over {os.environ['WORLD_SIZE']} processes, and each trains by itself: "
+                "that needs accelerators; on CPUs take --num_processes 1, or train/configs/ddp.yaml"
             )  # fmt: skip
 
 

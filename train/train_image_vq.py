@@ -247,8 +247,11 @@ def run_smoke(args: ImageVQArguments, training: TrainingArguments) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains or probes; see the module's text for the commands."""
+    from .loading import seed_everything
+
     flags = list(sys.argv[1:] if argv is None else argv)
     args, training = parse_arguments((ImageVQArguments, ImageVQTrainingArguments), flags, prog="train image_vq")
+    seed_everything(training.seed)  # the first weights too
     if args.smoke:
         run_smoke(args, training)
     elif args.stage == "codebook":

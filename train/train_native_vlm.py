@@ -187,8 +187,11 @@ def run_smoke(args: NativeVLMArguments, training: TrainingArguments) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains; see the module's text for the commands."""
+    from .loading import seed_everything
+
     flags = list(sys.argv[1:] if argv is None else argv)
     args, training = parse_arguments((NativeVLMArguments, NativeVLMTrainingArguments), flags, prog="train native_vlm")
+    seed_everything(training.seed)  # the first weights too
     if args.smoke:
         run_smoke(args, training)
         return 0

@@ -324,10 +324,13 @@ def add_lora(model: Any, rank: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one stage; see the module's text for the commands."""
+    from .loading import seed_everything
+
     flags = list(sys.argv[1:] if argv is None else argv)
     if "--smoke" in flags or "pack" in flags:
         flags += ["--max_steps", "4"]  # the loop wants to know how long; here it is no question
     args, training = parse_arguments((ScoreVLMArguments, TrainingArguments), flags, prog="train score_vlm")
+    seed_everything(training.seed)  # the first weights too
     if args.stage != "pack" and not args.packed and not args.smoke:
         raise InputError(None, "say what to train on: --packed FOLDER (made by --stage pack)")
     if args.smoke:
