@@ -43,6 +43,8 @@ def draw(
             print(result.error, file=sys.stderr)
         else:
             typer.echo(result.text if result.file is None else result.file)
+            if result.note:
+                print(result.note, file=sys.stderr)
     if any(result.error for result in results):
         raise typer.Exit(1)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class DrawResult:
         text: Canonical alphaTex: what was drawn, or what was read.
         picture: All its systems, one below the other; when reading, `None`.
         file: What was written.
+        note: `None`, or one line about what was read all the same.
         error: `None`, or one line that names the file and what is wrong.
     """
 
@@ -34,6 +36,7 @@ class DrawResult:
     text: str = ""
     picture: Image.Image | None = None
     file: Path | None = None
+    note: str | None = None
     error: str | None = None
 
 
@@ -49,18 +52,30 @@ def load_drawer(model: str | Path | None = None, device: str = "auto") -> tuple[
         InputError: No NativeVLM checkpoint there, or the device is not there.
     """
     import torch
+    from safetensors import SafetensorError
+    from transformers.utils import logging
 
+    from .configuration.configuration_native_vlm import NativeVLMConfig
     from .modeling.modeling_native_vlm import NativeVLMForCausalLM
     from .processing.processing_native_vlm import NativeVLMProcessor
 
     checkpoint = str(model or default_checkpoint())
+    logging.disable_progress_bar()  # loading takes no time; its bar would stand between the person's own lines
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        loaded = NativeVLMForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
-        return loaded, NativeVLMProcessor.from_pretrained(checkpoint)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        kind = NativeVLMConfig.get_config_dict(checkpoint)[0].get("model_type")
+        if kind not in (None, "native_vlm"):
+            raise InputError(checkpoint, f"is a checkpoint of {kind!r}; give one of 'native_vlm'")
+        options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
+        loaded, info = NativeVLMForCausalLM.from_pretrained(checkpoint, **options)
+        if lacking := sorted(info["missing_keys"]):
+            raise ValueError(f"{len(lacking)} weights are missing, such as {lacking[0]!r}")
+        return loaded.to(device).eval(), NativeVLMProcessor.from_pretrained(checkpoint)
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, AssertionError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(checkpoint, f"does not load as a NativeVLM checkpoint on {device}: {why}") from error
 
 
@@ -132,11 +147,6 @@ def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.0, seed
     return stack_systems(pictures)
 
 
-def read_picture(model: Any, processor: Any, picture: Image.Image) -> str:
-    """AlphaTex of the (largest) system in a picture."""
-    return processor.read(model, picture)[0]
-
-
 def draw(
     inputs: Iterable[str | Path],
     out: str | Path | None = None,
@@ -165,22 +175,22 @@ def draw(
         One result for each file, in order; one that fails has its `error`.
 
     Raises:
-        InputError: The model is not there.
+        InputError: The model is not there, or a seed that is none.
     """
     from tqdm.auto import tqdm
 
+    if seed is not None and not 0 <= seed < 2**63:
+        raise InputError(None, f"seed is {seed}; it must be 0 or more, and below 2 to the 63rd")
     files = [Path(given) for given in inputs]
     loaded, processor = drawer or load_drawer(model, device)
-    results = []
+    results: list[DrawResult] = []
     for file in tqdm(files, desc="reading" if read else "drawing", unit="file", disable=not progress, leave=False):
-        result = DrawResult(file.stem)
+        result = DrawResult(_name_apart(file.stem, {other.name for other in results}))
         try:
             if read:
                 _read(result, file, loaded, processor)
             else:
                 _draw(result, file, loaded, processor, guidance, seed)
-            if out is not None:
-                _write(result, Path(out))
         except InputError as error:
             told = str(error)
             result.error = told if told.startswith(str(file)) else f"{file}: {error.message}"
@@ -188,8 +198,15 @@ def draw(
             result.error = f"{file}: is no text in UTF-8; give alphaTex, or --read to read a picture"
         except OSError as error:
             result.error = f"{file}: can not be read: {' '.join(str(error).split())[:200]}"
+        if out is not None and result.error is None:
+            _write(result, Path(out))
         results.append(result)
     return results
+
+
+def _name_apart(name: str, taken: Container[str]) -> str:
+    """Two files of one name in different folders must not overwrite each other."""
+    return next(tried for tried in chain([name], (f"{name}-{number}" for number in count(2))) if tried not in taken)
 
 
 def _draw(result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None) -> None:
@@ -201,22 +218,36 @@ def _draw(result: DrawResult, file: Path, model: Any, processor: Any, guidance: 
 
 
 def _read(result: DrawResult, file: Path, model: Any, processor: Any) -> None:
+    import numpy as np
+
+    from .processing.page_systems import find_systems
     from .processing.picture_files import load_pictures
 
     pages = list(load_pictures(file))
     if len(pages) != 1:
         raise InputError(file, f"has {len(pages)} pages; give a picture of one system, or use `intermezzo read`")
-    result.text = read_picture(model, processor, pages[0].image)
+    systems = len(find_systems(np.asarray(pages[0].image)))
+    if systems > 1:
+        raise InputError(file, f"shows {systems} systems; give a picture of one, or use `intermezzo read`")
+    result.text, whole = processor.read_one(model, pages[0].image)
+    if not whole:
+        result.note = (
+            f"{file}: the text was closed where the model's window of {processor.max_length} tokens ends, bars may be "
+            "missing; give fewer bars at a time"
+        )
 
 
 def _write(result: DrawResult, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    if result.picture is not None:
-        result.file = out / f"{result.name}.png"
-        result.picture.save(result.file)
-    else:
-        result.file = out / f"{result.name}.alphatex"
-        result.file.write_text(result.text, encoding="utf-8")
+    file = out / f"{result.name}.{'alphatex' if result.picture is None else 'png'}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if result.picture is not None:
+            result.picture.save(file)
+        else:
+            file.write_text(result.text, encoding="utf-8")
+        result.file = file
+    except OSError as error:
+        result.error = f"{file}: can not be written: {' '.join(str(error).split())[:200]}"
 
 
-__all__ = ["DrawResult", "default_checkpoint", "draw", "draw_text", "load_drawer", "read_picture", "systems_of"]
+__all__ = ["DrawResult", "default_checkpoint", "draw", "draw_text", "load_drawer", "systems_of"]

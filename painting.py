@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class PaintResult:
         seconds: Time it took, its share of a batch.
         files: What was written.
         frames: How it grew (codes, -1 = not decided yet), where a GIF was asked for.
+        heard: Codes that were written: as `codes`, but known notes whose beginning was painted over begin at the seam.
     """
 
     name: str
@@ -43,6 +45,7 @@ class PaintResult:
     seconds: float
     files: list[Path] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
+    heard: np.ndarray | None = None
 
 
 def default_checkpoint() -> Path:
@@ -64,6 +67,7 @@ def load_painter(model: str | Path | None = None, device: str = "auto") -> tuple
 
     checkpoint = str(model or default_checkpoint())
     logging.disable_progress_bar()  # loading takes no time; its bar would stand between the person's own lines
+    check_kind(checkpoint)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -79,6 +83,20 @@ def load_painter(model: str | Path | None = None, device: str = "auto") -> tuple
             f"{processor.condition_sizes} classes",
         )
     return loaded, processor
+
+
+def check_kind(checkpoint: str | Path) -> None:
+    """Refuses a folder with another kind of model; where no configuration can be read, loading says why.
+
+    Raises:
+        InputError: Its configuration names another kind; both are named.
+    """
+    try:
+        kind = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if kind != STEM:
+        raise InputError(checkpoint, f"is a checkpoint of {kind!r}; give one of {STEM!r}")
 
 
 def paint(
@@ -115,7 +133,7 @@ def paint(
     """
     from .painting_windows import prepare_canvas
 
-    _check(num_samples, temperature, bars)
+    _check(num_samples, temperature, bars, seed)
     if out is not None:
         _make_folder(Path(out))
     wishes = read_wishes(conditions)
@@ -147,13 +165,14 @@ def _paint_batch(
     model: Any, canvas: Any, count: int, seed: int, gif: bool, settings: dict[str, Any]
 ) -> Iterator[PaintResult]:
     """Some rolls that are painted together; their tempo is not known here."""
-    from .painting_windows import paint_canvas
+    from .painting_windows import paint_canvas, strike_anew
 
     started = time.perf_counter()
     painted, films = paint_canvas(model, canvas, count, seed, gif, settings)
     seconds = (time.perf_counter() - started) / count
     for roll, film in zip(painted, films, strict=True):
-        yield PaintResult(canvas.name, roll, 0.0, canvas.metre, seconds, frames=film)
+        heard = strike_anew(roll, canvas)
+        yield PaintResult(canvas.name, roll, 0.0, canvas.metre, seconds, frames=film, heard=heard)
 
 
 def read_wishes(conditions: Mapping[str, Any] | str | None) -> dict[str, Any]:
@@ -187,13 +206,15 @@ def whole_numbers(text: str) -> list[int]:
         raise InputError(None, f"the steps are {text!r}; write whole numbers with commas, such as 8,4,2,1") from None
 
 
-def _check(num_samples: int, temperature: float, bars: int | None) -> None:
+def _check(num_samples: int, temperature: float, bars: int | None, seed: int) -> None:
     if num_samples < 1:
         raise InputError(None, f"num_samples is {num_samples}; it must be at least 1")
     if not 0 < temperature < float("inf"):
         raise InputError(None, f"temperature is {temperature}; it must be above 0 (1 is as learnt, 0.8 is safer)")
     if bars is not None and not 1 <= bars <= 4000:
         raise InputError(None, f"bars is {bars}; it must be 1 to 4000")
+    if abs(seed) >= 1 << 62:
+        raise InputError(None, f"seed is {seed}; it must be below 2^62")
 
 
 def _conditions(processor: Any, canvas: Canvas, wishes: Mapping[str, Any]) -> list[int]:
@@ -231,8 +252,9 @@ def write_result(result: PaintResult, out: Path, processor: Any, gif: bool) -> N
     files = [out / f"{result.name}.{suffix}" for suffix in ("mid", "png", *(["gif"] if gif else []))]
     bar_steps = max(1, 4 * processor.steps_per_quarter * result.metre[0] // result.metre[1])
     try:
-        processor.decode(result.codes, result.tempo, result.metre).dump_midi(str(files[0]))
-        draw_roll(result.codes, crop=True, bar_steps=bar_steps).save(files[1])
+        codes = result.codes if result.heard is None else result.heard
+        processor.decode(codes, result.tempo, result.metre).dump_midi(str(files[0]))
+        draw_roll(codes, crop=True, bar_steps=bar_steps).save(files[1])
         if gif:
             write_gif(result.frames, files[2], crop=True, bar_steps=bar_steps)
     except OSError as error:

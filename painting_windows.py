@@ -12,9 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from .modeling.fractal_inputs import tonality
 from .processing.errors import InputError
 from .processing.music_attributes import asked_bin, mean_tempo, measure_roll
-from .processing.piano_roll import NUM_PITCHES, SILENCE, UNKNOWN, BarLine, codes_of_values, values_of_codes
+from .processing.piano_roll import (
+    DEFAULT_LOUDNESS,
+    FIRST_ONSET,
+    HELD,
+    NUM_PITCHES,
+    SILENCE,
+    UNKNOWN,
+    BarLine,
+    codes_of_values,
+    origins,
+    values_of_codes,
+)
 from .processing.roll_masks import read_mask
 
 MAX_FRAMES = 160  # of all windows together
@@ -127,7 +139,7 @@ def plan_windows(hidden: np.ndarray, bars: Sequence[int], window: int) -> list[i
 
 
 def paint_canvas(
-    model: Any, canvas: Canvas, count: int, seed: int, film: bool, settings: Mapping[str, Any]
+    model: Any, canvas: Canvas, count: int, seed: int, film: bool, settings: dict[str, Any]
 ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
     """Paints the hidden cells, window after window.
 
@@ -151,6 +163,7 @@ def paint_canvas(
     codes = np.pad(canvas.codes, ((0, 0), (0, longest - total)))
     hidden = np.pad(canvas.hidden, ((0, 0), (0, longest - total)), constant_values=open_end)
     done = np.repeat(codes[None], count, axis=0)  # (count, P, T')
+    settings = settings | choose_keys(model, canvas, count, seed, settings)
     films: list[list[np.ndarray]] = [[] for _ in range(count)]
     if film:
         for frames in films:
@@ -176,6 +189,43 @@ def paint_canvas(
             for k, film_of in enumerate(films):
                 film_of.append(np.where(hidden, UNKNOWN, done[k].astype(np.int16))[:, :total])
     return done[:, :, :total], films
+
+
+def choose_keys(
+    model: Any, canvas: Canvas, count: int, seed: int, settings: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
+    """One key for all windows of a result, where part of a key is asked for, or nothing is known that has one.
+
+    A window by itself would take another key than the one before, or, because it is given cells, none at all.
+
+    Returns:
+        `conditions` `(count, C)` with the keys, the same as `generate` draws for the first window; nothing where the
+        model knows no keys.
+    """
+    keys = torch.randint(0, 1 << 62, (count,), generator=torch.Generator().manual_seed(seed))
+    free = not canvas.codes[~canvas.hidden].any()
+    conditions, _ = tonality(model.config, settings.get("conditions"), keys, 1.0, free=free)
+    return {} if conditions is None else {"conditions": conditions}
+
+
+def strike_anew(painted: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Codes for the ear: a known note whose beginning was painted over begins at the seam, as loud as it was.
+
+    Its known cells are held ones after silence, which a MIDI file can not say: it would leave the note out.
+
+    Args:
+        painted: `(P, T)`, known cells as in the canvas.
+        canvas: What it was painted on.
+    """
+
+    def began(codes: np.ndarray) -> np.ndarray:  # code that each note began with; -1 where it began before the roll
+        source = origins(codes)
+        return np.where(source < 0, -1, np.take_along_axis(codes, np.maximum(source, 0), axis=1).astype(np.int16))
+
+    lost = ~canvas.hidden & (painted == HELD) & (began(painted) == SILENCE) & (began(canvas.codes) != SILENCE)
+    first = lost & ~np.pad(lost, ((0, 0), (1, 0)))[:, :-1]
+    before = began(canvas.codes)
+    return np.where(first, np.where(before < 0, FIRST_ONSET + DEFAULT_LOUDNESS, before), painted).astype(np.uint8)
 
 
 def _add_frames(

@@ -21,7 +21,8 @@ Three sources can be mixed:
 
 Splits keep contents apart and, where styles are held out, styles too: *train*; *validation* and *test* have unseen
 contents in known styles; *test_style* has unseen contents in unseen styles. Pictures of an unseen style with a known
-content are left out. A missing or mis-shaped target is named in failures.tsv, and the exit status is then 1.
+content are left out. A missing or mis-shaped target is named in failures.tsv, and the exit status is then 1. Of a
+picture without any target only the style is learnt; how many there are is told.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def build(
         progress: Show a progress bar.
 
     Returns:
-        `{"rows": {split: count}, "failures": count, "dropped": count, "styles": count}`.
+        `{"rows": {split: count}, "failures": count, "dropped": count, "styles": count, "bare": without targets}`.
 
     Raises:
         InputError: A source is not there, `out` holds another data set, or a target is unknown.
@@ -151,10 +152,19 @@ def build(
                 counts[split] += about["rows"]
                 bar.update(len(jobs))
     write_failures(out / "failures.tsv", failures)
-    licences = {name: text for source in sources for name, text in source.licences.items()}
     report = {"rows": dict(counts), "failures": len(failures), "dropped": dropped, "styles": styles}
-    (out / "README.md").write_text(_card(fixed, report, licences), encoding="utf-8")
+    report["bare"] = _bare(parts, learnt, encoder)
+    (out / "README.md").write_text(_card(fixed, report, sources), encoding="utf-8")
     return report
+
+
+def _bare(
+    parts: dict[str, list[tuple[Any, list[StyleJob]]]], learnt: Sequence[str], encoder: TextEncoder | None
+) -> int:  # fmt: skip
+    """How many have no target that is learnt, neither from files nor from a caption."""
+    jobs = [job for groups in parts.values() for _, own in groups for job in own]
+    plain = [job for job in jobs if not job.targets.keys() & {*learnt}]
+    return sum(1 for job in plain if learnt and (encoder is None or not job.caption or job.targets))
 
 
 def _shards(groups: list[tuple[Any, list[StyleJob]]], size: int) -> Iterator[tuple[Any, list[StyleJob]]]:
@@ -164,8 +174,9 @@ def _shards(groups: list[tuple[Any, list[StyleJob]]], size: int) -> Iterator[tup
             yield source, ordered[start : start + size]
 
 
-def _card(settings: dict[str, Any], report: dict[str, Any], licences: dict[str, str]) -> str:
+def _card(settings: dict[str, Any], report: dict[str, Any], sources: Sequence[Any]) -> str:
     rows = report["rows"]
+    licences = {name: text for source in sources for name, text in source.licences.items()}
     files = "".join(f"  - split: {s}\n    path: data/{s}-*.parquet\n" for s in SPLITS if rows.get(s))
     table = "".join(f"| {split} | {rows[split]} |\n" for split in SPLITS if rows.get(split))
     listed = "".join(f"- `{name}`: {text}\n" for name, text in sorted(licences.items()))
@@ -269,6 +280,8 @@ def _build(a: argparse.Namespace) -> int:
     )  # fmt: skip
     rows = ", ".join(f"{split} {count}" for split, count in sorted(report["rows"].items())) or "none"
     print(f"pictures: {rows}; failed: {report['failures']}; left out: {report['dropped']}; in {a.out}")
+    if report["bare"]:
+        print(f"without targets, so that only their style is learnt: {report['bare']}")
     if report["failures"]:
         print(f"{Path(a.out) / 'failures.tsv'}: {report['failures']} failed; the file names each", file=sys.stderr)
     return 1 if report["failures"] else 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,7 @@ def find_style_pictures(root: str | Path) -> tuple[list[StylePicture], list[list
         if first != path:
             failures.append([str(path), f"{first.name} has the same name and would share its targets; rename one"])
             continue
-        if path.parent not in tables:
-            tables[path.parent] = dict(_caption_table(path.parent / CAPTION_TABLE))
-        beside = path.with_name(f"{name}.txt")
-        caption = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else None
-        caption = caption or tables[path.parent].get(name) or tables[path.parent].get(path.name)
+        caption = _caption_of(path, name, tables, failures)
         style = path.parent.relative_to(root).as_posix()
         picture = StylePicture(root.name if style == "." else style, name, path, caption)
         there = {target: target_path(picture, target) for target in TARGETS}
@@ -83,14 +80,50 @@ def find_style_pictures(root: str | Path) -> tuple[list[StylePicture], list[list
     return pictures, failures
 
 
-def _caption_table(path: Path) -> Iterator[tuple[str, str]]:
-    """Rows of a table with the columns name and caption; a heading is passed over."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.reader(file):
-            if len(row) >= 2 and [cell.strip().lower() for cell in row[:2]] != ["name", "caption"]:
-                yield row[0].strip(), row[1].strip()
+def _caption_of(path: Path, name: str, tables: dict[Path, dict[str, str]], failures: list[list[str]]) -> str | None:
+    """What `NAME.txt`, or else the table of the folder, says of a picture; what can not be read is told once."""
+    folder, beside = path.parent, ""
+    try:
+        beside = _text_of(path.with_name(f"{name}.txt")).strip()
+    except InputError as error:
+        failures.append([str(error.path), error.message])
+    if folder not in tables:
+        tables[folder] = {}
+        try:
+            tables[folder] = _caption_table(folder / CAPTION_TABLE)
+        except InputError as error:
+            failures.append([str(error.path), error.message])
+    return beside or tables[folder].get(name) or tables[folder].get(path.name)
+
+
+def _text_of(path: Path) -> str:
+    """A file's text, empty where there is none.
+
+    Raises:
+        InputError: It is written in another encoding; a guess would make other words of it.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"can not be read as UTF-8 ({type(error).__name__}); save it so") from error
+
+
+def _caption_table(path: Path) -> dict[str, str]:
+    """Captions by name of a table with the columns name and caption; a heading is passed over.
+
+    Raises:
+        InputError: It can not be read.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(_text_of(path), newline="")))
+    except csv.Error as error:
+        raise InputError(path, f"is no table of names and captions ({error})") from error
+    heading = ["name", "caption"]
+    return {
+        row[0].strip(): row[1].strip()
+        for row in rows
+        if len(row) >= 2 and [cell.strip().lower() for cell in row[:2]] != heading
+    }
 
 
 def make_targets(
@@ -108,7 +141,7 @@ def make_targets(
             its folder.
         encoder: From `load_text_encoder`, or what it takes.
         num_tokens: L, where `encoder` is a name.
-        overwrite: Also where all three files are there already.
+        overwrite: Also write files that are there already; without it they stay as they are.
         batch_size: Texts that are encoded together.
         progress: Show a progress bar.
 
@@ -130,7 +163,11 @@ def make_targets(
         encoded = encode([str(picture.caption) for picture in part])
         for row, picture in enumerate(part):
             for target, value in encoded.row(row).items():
-                torch.save(torch.from_numpy(np.array(value)), target_path(picture, target))
+                if overwrite or target not in picture.targets:
+                    path = target_path(picture, target)
+                    partial = path.with_suffix(".part")
+                    torch.save(torch.from_numpy(np.array(value)), partial)
+                    os.replace(partial, path)  # a file appears whole or not at all, since it will be kept
     kept = sum(1 for picture in pictures if picture.caption) - len(todo)
     return {"made": len(todo), "kept": kept, "failures": failures}
 

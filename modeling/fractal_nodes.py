@@ -9,7 +9,8 @@ the last child to be decided is forced then, so that probabilities sum to one ov
 
 Context of a child: what its patch knows of its children (`ar`: those before it; `mar`: those not masked), the states
 of its patch and of the neighbours of its patch one level up, and the known cells in a margin around its patch. Cells
-that are given (inpainting) are context everywhere. Nothing else reaches it, least of all its own cells.
+that are given (inpainting) are context everywhere, but for one case: a first level that is `ar` sees given cells that
+lie ahead only when it comes to them. Nothing else reaches it, least of all its own cells.
 
 Axes: `M` patches, `n` children of a patch, `K` classes of a child, `S` streams (2 with classifier-free guidance: with
 conditions, without), `J` chosen children.

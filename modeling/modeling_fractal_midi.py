@@ -346,6 +346,10 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             )
         wanted = roll.shape[-1] + num_steps
         roll = roll.to(self.device)
+        if options.get("conditions") is not None:  # what is asked of a key in part is drawn once, not in each window
+            keys = torch.randint(0, 1 << 62, (len(roll),), generator=options.get("generator"))
+            strength = options.get("key_guidance", 1.0)
+            options["conditions"], _ = tonality(self.config, options["conditions"], keys, strength, free=False)
         while roll.shape[-1] < wanted:
             past = roll[..., -overlap_steps:]
             length = past.shape[-1]

@@ -332,11 +332,14 @@ def borrow_image_vq(name: str) -> ImageVQModel:
     Made for photographs, it sees engraved music three times as grey; `digit_probe` says whether digits survive.
 
     Raises:
-        InputError: It is none of `BORROWED_KINDS`.
+        InputError: There is no such model, or it is none of `BORROWED_KINDS`.
     """
     import transformers
 
-    options = AutoConfig.from_pretrained(name).to_dict()
+    try:
+        options = AutoConfig.from_pretrained(name).to_dict()
+    except (OSError, ValueError) as error:
+        raise InputError(name, f"does not load: {' '.join(str(error).split())[:200]}") from error
     patch, _ = borrowed_sizes(options)
     source = getattr(transformers, BORROWED_KINDS[options["model_type"]]).from_pretrained(name)
     widths = {"channels": (1,) * (patch.bit_length() - 1)}  # not used

@@ -36,7 +36,7 @@ class NativeGenerationMixin(GenerationMixin):
         """Ids `(B, T)` with the codes of the pictures in place of the placeholders, in order.
 
         Raises:
-            InputError: The counts differ, or `image_sizes` is missing.
+            InputError: The counts differ, or `image_sizes` is missing or larger than the pictures.
         """
         if image_sizes is None or len(image_sizes) != len(pixel_values):
             raise InputError(None, f"image_sizes must give rows and columns of each of {len(pixel_values)} pictures")
@@ -44,6 +44,9 @@ class NativeGenerationMixin(GenerationMixin):
         high, wide = config.vq_config.patch_height, config.vq_config.patch_width
         parts = []
         for picture, (rows, columns) in zip(pixel_values, image_sizes.tolist(), strict=True):
+            if picture.shape[-2] < rows * high or picture.shape[-1] < columns * wide:
+                size = f"{picture.shape[-2]} x {picture.shape[-1]} px"
+                raise InputError(None, f"a picture of {size} has no {rows} x {columns} patches of {high} x {wide} px")
             codes = self.encode_picture(picture[:, : rows * high, : columns * wide])
             parts.append((codes.T if v.scan == "columns" else codes).flatten())
         found = torch.cat(parts) + v.first_code
@@ -103,7 +106,7 @@ class NativeGenerationMixin(GenerationMixin):
         output_type: str = "pil",
         **kwargs: Any,
     ) -> Any:
-        """Draws one picture after each prompt.
+        """Draws one picture after each prompt, as wide as the places that the prompt names ask for, or wider.
 
         Args:
             input_ids: `(B, T)`, padded on the left, whole pictures only.
@@ -128,7 +131,9 @@ class NativeGenerationMixin(GenerationMixin):
         longest = min(
             v.span(rows or v.max_rows, columns or v.max_columns), self.config.max_position_embeddings - length
         )
-        rules = [PictureLogitsProcessor(v, length, pad, max_length=length + longest, rows=rows, columns=columns)]  # type: list[Any]
+        least = [max(v.places_at_the_end(ids), default=0) + 1 for ids in input_ids.tolist()]
+        sizes = {"max_length": length + longest, "rows": rows, "columns": columns}
+        rules: list[Any] = [PictureLogitsProcessor(v, length, pad, least, **sizes)]
         if guidance_scale != 1:
             if unconditional_ids is None:
                 raise InputError(None, "guidance needs unconditional_ids, the prompt that asks for any picture")

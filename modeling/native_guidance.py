@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ class GuidanceLogitsProcessor(LogitsProcessor):
     """
 
     def __init__(self, model: Any, prompt_length: int, unconditional_ids: torch.Tensor, scale: float) -> None:
-        if scale < 0:
-            raise InputError(None, f"guidance_scale is {scale}; it must be 0 or more")
+        if not 0 <= scale < math.inf:
+            raise InputError(None, f"guidance_scale is {scale}; it must be 0 or more, and a number")
         self.model, self.prompt_length, self.scale = model, prompt_length, scale
         self.prefix = unconditional_ids
         self.cache: Any = None

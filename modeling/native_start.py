@@ -13,10 +13,11 @@ from ..processing.errors import InputError
 def take_over_language_model(model: Any, language_model: Any) -> None:
     """Puts the weights of a NanoChat into the model; the text's logits over text are then the same.
 
-    New rows of embedding and head begin at the mean of the old ones plus a little noise of the model's own.
+    New rows of embedding and head begin at the mean of the old ones, those of the embedding with a little noise of the
+    model's own.
 
     Raises:
-        InputError: The sizes differ.
+        InputError: The sizes, or what else the logits depend on, differ.
     """
     ours, theirs = model.config, language_model.config
     for a, b in (
@@ -28,6 +29,17 @@ def take_over_language_model(model: Any, language_model: Any) -> None:
     ):
         if getattr(ours, a) != getattr(theirs, b):
             raise InputError(None, f"{a} is {getattr(ours, a)}, the language model has {getattr(theirs, b)}")
+    theta = (theirs.rope_parameters or {}).get("rope_theta", ours.rope_theta)
+    for name, own, other in (
+        ("rope_theta", ours.rope_theta, theta),
+        ("logit_softcap", ours.logit_softcap, theirs.final_logit_softcapping),
+        ("rms_norm_eps", ours.rms_norm_eps, theirs.rms_norm_eps),
+        ("qk_norm", ours.qk_norm, True),
+    ):
+        if own != other:
+            raise InputError(
+                None, f"{name} is {own}, the language model has {other}; texts would not be read as before"
+            )
     if theirs.num_key_value_heads != theirs.num_attention_heads or theirs.tie_word_embeddings:
         raise InputError(
             None, "only a language model with a key for each query, and a head of its own, can be taken over"

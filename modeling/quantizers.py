@@ -180,8 +180,9 @@ class PatchQuantizer(nn.Module):
             return torch.zeros(0, dtype=torch.long, device=patches.device)
         book = self.codebook.float()
         half = book.square().sum(-1) / 2
-        mark = torch.arange(1, self.dim + 1, device=patches.device, dtype=torch.float64).sqrt()
-        marks, places = torch.unique((patches.double() * mark).sum(-1), return_inverse=True)
+        # Equal sums mean equal patches: by chance alone no two grey values make up for each other under such weights.
+        mark = torch.rand(self.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        marks, places = torch.unique((patches.double() * mark.to(patches.device)).sum(-1), return_inverse=True)
         first = torch.zeros(len(marks), dtype=torch.long, device=patches.device)
         first[places] = torch.arange(len(patches), device=patches.device)  # one of those that are equal
         with torch.autocast(patches.device.type, enabled=False):

@@ -257,7 +257,7 @@ def asked_bin(name: str, wish: Any) -> int:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not attribute.edges or not 0 <= number < 1000:
+    if not attribute.edges or not 0 <= number < 1000 or (name == "tempo" and not number):
         choices = ", ".join(attribute.classes) + (f", or a number of {attribute.unit}" if attribute.edges else "")
         raise InputError(None, f"{name} can not be {text!r}; choose {choices}")
     return attribute.bin_of(number)

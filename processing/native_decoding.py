@@ -14,6 +14,9 @@ from .native_places import begins_beat
 from .native_vocabulary import NativeVocabulary
 
 
+_RESTARTS = ("\\voice", "\\staff", "\\track")  # beats behind these begin at the left again
+
+
 class NativeLogitsProcessor(GridLogitsProcessor):
     """Text by the grammar of alphaTex, pictures by the grid, in any order.
 
@@ -53,6 +56,7 @@ class NativeLogitsProcessor(GridLogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores `(B, V)`, minus infinity for what may not come."""
+        self.check_prompts(input_ids)
         v, grammar = self.vocabulary, self.text.grammar
         out = torch.full_like(scores, -torch.inf)
         rows = input_ids.tolist()
@@ -100,7 +104,23 @@ class NativeLogitsProcessor(GridLogitsProcessor):
                 out[i, found] = kept
             elif found and bool(out[i, found].isfinite().any()):
                 out[i, found] = -torch.inf
-                out[i, v.first_columns : v.first_code] = scores[i, v.first_columns : v.first_code]
+                first, last = self._columns_left(input_ids[i].tolist())
+                out[i, v.place(first) : v.place(last) + 1] = scores[i, v.place(first) : v.place(last) + 1]
+
+    def _columns_left(self, ids: Sequence[int]) -> tuple[int, int]:
+        """Where the next beat may stand: not left of the one before it in its voice, nor right of the picture."""
+        v = self.vocabulary
+        begin = len(ids) - ids[::-1].index(v.eoi) if v.eoi in ids else 0
+        said = 0
+        for token in ids[begin:]:
+            if v.is_place(token):
+                said = token - v.first_columns
+            elif token in self.text.restarts:
+                said = 0
+        if begin and v.boi in ids[:begin]:
+            start = begin - 1 - ids[:begin][::-1].index(v.boi)
+            return said, max(said, ids[start + 2] - v.first_columns)
+        return said, v.max_columns - 1
 
 
 class _SpanGrammar(GrammarLogitsProcessor):
@@ -111,6 +131,8 @@ class _SpanGrammar(GrammarLogitsProcessor):
         self.eoi, self.text_size = eoi, eoi - 1
         self._starts = torch.cat([self._starts, torch.tensor([eoi])])
         self.start_ids = frozenset(self._starts.tolist())
+        vocabulary = self.grammar.id
+        self.restarts = {id for word, id in vocabulary.items() if word.strip("Ġ⏎").startswith(_RESTARTS)}
 
     def begins(self, ids: Sequence[int]) -> bool:
         """Whether the next token would be the first of a text."""

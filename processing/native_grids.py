@@ -32,6 +32,24 @@ class GridLogitsProcessor(LogitsProcessor):
         vocabulary.check_size(rows or 1, columns or 1)
         self.vocabulary, self.max_length, self.rows, self.columns = vocabulary, max_length, rows, columns
         self.reserve = reserve
+        self._length = -1  # of what was seen last
+
+    def check_prompts(self, input_ids: torch.Tensor) -> None:
+        """Looks at prompts, once. What ends inside of a picture is written on.
+
+        Raises:
+            InputError: Something else stands behind an unfinished picture.
+        """
+        length, self._length = self._length, input_ids.shape[1]
+        if self._length == length + 1:
+            return
+        for ids in input_ids.tolist():
+            picture = self.open_picture(ids) or []
+            if not all(self.vocabulary.may_follow(picture[:HEADER], i, token) for i, token in enumerate(picture)):
+                begin = len(ids) - len(picture)
+                raise InputError(
+                    None, f"the picture that begins at token {begin} is unfinished or broken; write it to its <eoi>"
+                )
 
     def open_picture(self, ids: Sequence[int]) -> list[int] | None:
         """Tokens of the picture that is being written, from `<boi>` on; `None` outside of pictures."""
@@ -50,8 +68,8 @@ class GridLogitsProcessor(LogitsProcessor):
         """Whether a picture of the given (or else the smallest) size may begin now."""
         return self.vocabulary.span(self.rows or 1, self.columns or 1) <= self.room(length)
 
-    def allowed(self, picture: Sequence[int], length: int) -> range:
-        """Ids that may come next inside a picture."""
+    def allowed(self, picture: Sequence[int], length: int, least: int = 1) -> range:
+        """Ids that may come next inside a picture of `least` columns or more."""
         v = self.vocabulary
         if len(picture) < HEADER:
             by_rows = len(picture) == 1
@@ -62,9 +80,10 @@ class GridLogitsProcessor(LogitsProcessor):
             most = 0
             for number in range(1, (v.max_rows if by_rows else v.max_columns) + 1):
                 rows = number if by_rows else picture[1] - v.first_rows + 1
-                if v.span(rows, (self.columns or 1) if by_rows else number) <= left:
+                if v.span(rows, (self.columns or least) if by_rows else number) <= left:
                     most = number
-            return range(first, first + max(most, 1))
+            low = 1 if by_rows else least
+            return range(first + low - 1, first + max(most, low))
         kind = v.kind_at(picture, len(picture))
         if kind == "code":
             return range(v.first_code, v.size)
@@ -73,6 +92,7 @@ class GridLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores `(B, V)`, minus infinity for what would break a picture."""
+        self.check_prompts(input_ids)
         v = self.vocabulary
         mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
         for row, ids in enumerate(input_ids.tolist()):
@@ -88,13 +108,28 @@ class GridLogitsProcessor(LogitsProcessor):
 
 
 class PictureLogitsProcessor(GridLogitsProcessor):
-    """Makes a model write one whole picture after the prompt, and then nothing but padding."""
+    """Makes a model write one whole picture after the prompt, and then nothing but padding.
 
-    def __init__(self, vocabulary: NativeVocabulary, prompt_length: int, pad: int, **options: int | None) -> None:
+    Args:
+        vocabulary: Ids.
+        prompt_length: Tokens of the prompt.
+        pad: Padding.
+        least_columns: Of each row; a picture that is less wide would leave out what the prompt places further right.
+        **options: Of `GridLogitsProcessor`.
+    """
+
+    def __init__(
+        self,
+        vocabulary: NativeVocabulary,
+        prompt_length: int,
+        pad: int,
+        least_columns: Sequence[int] = (1,),
+        **options: int | None,
+    ) -> None:
         super().__init__(vocabulary, reserve=0, **options)  # type: ignore[arg-type]
-        self.prompt_length, self.pad = prompt_length, pad
-        if not self.fits(prompt_length):
-            needed = vocabulary.span(self.rows or 1, self.columns or 1)
+        self.prompt_length, self.pad, self.least_columns = prompt_length, pad, tuple(least_columns)
+        needed = vocabulary.span(self.rows or 1, self.columns or max(self.least_columns))
+        if needed > self.room(prompt_length):
             raise InputError(
                 None,
                 f"a picture needs {needed} tokens, but after the prompt there is room for {self.room(prompt_length)}",
@@ -111,7 +146,8 @@ class PictureLogitsProcessor(GridLogitsProcessor):
             elif v.eoi in written:
                 mask[row, [v.eoi, self.pad]] = False  # the row is done; others may not be
             else:
-                allowed = self.allowed(written, len(ids))
+                least = self.least_columns[row * len(self.least_columns) // len(mask)]  # beams share a prompt
+                allowed = self.allowed(written, len(ids), least)
                 mask[row, allowed.start : allowed.stop] = False
         return scores.masked_fill(mask, -torch.inf)
 

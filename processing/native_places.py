@@ -17,6 +17,7 @@ from transformers import LogitsProcessor
 
 from .alphatex_grammar import read_alphatex
 from .errors import InputError
+from .grid_pictures import LINE_PX
 from .native_vocabulary import NativeVocabulary
 
 _MARK = "\x00"
@@ -88,26 +89,77 @@ def begins_beat(state: Any) -> frozenset[int]:
     return frozenset(t for t in state.allowed() if t not in taken and grammar.piece[t].kind not in _NO_BEAT)
 
 
+def column_bounds(text: str, columns: int) -> list[tuple[tuple[int, ...], int]]:
+    """What is known of the column of each beat before it is chosen, in the order of `Score.beats`.
+
+    In one voice each beat is drawn at least one column further right than the one before.
+
+    Args:
+        text: Canonical alphaTex.
+        columns: Widest picture.
+
+    Returns:
+        For each beat the indices of beats that stand to its left, the one just before it among them, and the last
+        column (from 0) that leaves one for each beat behind it.
+
+    Raises:
+        AlphaTexError: It is not alphaTex.
+        InputError: More beats follow each other than there are columns.
+    """
+    where = [tuple(place) for *place, _ in read_alphatex(text).beats()]  # (staff, bar, voice, position)
+    lengths: dict[tuple[int, int], int] = {}  # of the longest voice, by staff and bar
+    for staff, bar, _, position in where:
+        lengths[staff, bar] = max(lengths.get((staff, bar), 0), position + 1)
+    voices: dict[tuple[int, int, int], int] = {}
+    for staff, bar, voice, position in where:
+        voices[staff, bar, voice] = position + 1
+    found = []
+    for index, (staff, bar, voice, position) in enumerate(where):
+        left: tuple[int, ...] = (index - 1,)
+        if not position:
+            left = tuple(i for i, other in enumerate(where[:index]) if other[0] == staff and other[1] < bar)
+        behind = sum(count for (other, later), count in lengths.items() if other == staff and later > bar)
+        room = columns - 1 - behind - (voices[staff, bar, voice] - 1 - position)
+        if room < 0:
+            raise InputError(None, f"has more beats than the {columns} columns of a picture; give fewer bars at a time")
+        found.append((left, room))
+    return found
+
+
 class PlacesLogitsProcessor(LogitsProcessor):
-    """Makes a model write a given text and leaves it only the columns before the beats.
+    """Makes a model write a given text and leaves it only the columns before the beats, from left to right.
 
     Args:
         vocabulary: Ids.
         prompt_length: Tokens before the text.
         wanted: Tokens of the text; `None` where a column has to come.
+        bounds: Of each of these columns, see `column_bounds`.
     """
 
-    def __init__(self, vocabulary: NativeVocabulary, prompt_length: int, wanted: Sequence[int | None]) -> None:
-        self.vocabulary, self.prompt_length, self.wanted = vocabulary, prompt_length, wanted
+    def __init__(
+        self,
+        vocabulary: NativeVocabulary,
+        prompt_length: int,
+        wanted: Sequence[int | None],
+        bounds: Sequence[tuple[tuple[int, ...], int]],
+    ) -> None:
+        self.vocabulary, self.prompt_length, self.wanted, self.bounds = vocabulary, prompt_length, wanted, bounds
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores `(B, V)`, minus infinity for all but the next token of the text, or but the columns."""
         place = input_ids.shape[1] - self.prompt_length
         token = self.wanted[place] if place < len(self.wanted) else self.wanted[-1]
-        v = self.vocabulary
-        allowed = slice(v.first_columns, v.first_code) if token is None else slice(token, token + 1)
-        out = torch.full_like(scores, -torch.inf)
-        out[:, allowed] = scores[:, allowed]
+        v, out = self.vocabulary, torch.full_like(scores, -torch.inf)
+        if token is not None:
+            out[:, token] = scores[:, token]
+            return out
+        for row, ids in enumerate(input_ids.tolist()):
+            written = zip(ids[self.prompt_length :], self.wanted, strict=False)
+            said = [token - v.first_columns for token, word in written if word is None]
+            left, last = self.bounds[len(said)]
+            first = max((said[i] + 1 for i in left), default=0)
+            span = slice(v.place(first), v.place(last) + 1)
+            out[row, span] = scores[row, span]
         return out
 
 
@@ -121,10 +173,15 @@ def drawing_prompt(model: Any, processor: Any, text: str) -> torch.Tensor:
 
     Raises:
         AlphaTexError: It is not alphaTex.
-        InputError: It does not fit into the window.
+        InputError: The text, or the picture behind it, does not fit into the window.
     """
+    v, geometry = processor.vocabulary, processor.geometry
     if not processor.places:
-        return processor(text=processor.draw_prompt(text))["input_ids"].to(model.device)
+        row = processor(text=processor.draw_prompt(text))["input_ids"].to(model.device)
+        digits = v.max_columns * geometry.patch_width // LINE_PX  # of one column each, side by side
+        beats = max((digits - last for _, last in column_bounds(text, digits)), default=0)  # that follow each other
+        check_room(processor, row.shape[1], -(-beats * LINE_PX // geometry.patch_width))
+        return row
     before, _, after = processor.draw_prompt(_MARK).partition(_MARK)
     ids, starts = beat_starts(processor.tokenizer, text)
     head, tail = (processor.tokenizer.encode(part, add_special_tokens=False) for part in (before, after))
@@ -136,7 +193,7 @@ def drawing_prompt(model: Any, processor: Any, text: str) -> torch.Tensor:
     processor.check_length(len(prompt) + len(wanted) + len(tail))
     row = torch.tensor([prompt], device=model.device)
     if wanted:
-        rule = PlacesLogitsProcessor(processor.vocabulary, len(prompt), wanted)
+        rule = PlacesLogitsProcessor(v, len(prompt), wanted, column_bounds(text, v.max_columns))
         row = model.generate(
             row,
             attention_mask=torch.ones_like(row),
@@ -145,7 +202,29 @@ def drawing_prompt(model: Any, processor: Any, text: str) -> torch.Tensor:
             min_new_tokens=len(wanted),
             do_sample=False,
         )
+    last = max((token - v.first_columns for token in row[0].tolist() if v.is_place(token)), default=0)
+    check_room(processor, row.shape[1] + len(tail), last + 1)
     return torch.cat([row, torch.tensor([tail], device=row.device)], dim=1)
 
 
-__all__ = ["PlacesLogitsProcessor", "beat_starts", "begins_beat", "drawing_prompt", "with_places"]
+def check_room(processor: Any, length: int, columns: int) -> None:
+    """Raises where a picture of so many columns, as low as pictures are, does not fit behind a prompt."""
+    needed = processor.vocabulary.span(processor.geometry.rows_below, max(columns, 1))
+    room = processor.max_length - length
+    if needed > room:
+        raise InputError(
+            None,
+            f"its picture takes {needed} tokens or more, but behind the text there is room for {max(room, 0)} in the "
+            f"model's window of {processor.max_length}; give fewer bars at a time",
+        )
+
+
+__all__ = [
+    "PlacesLogitsProcessor",
+    "beat_starts",
+    "begins_beat",
+    "check_room",
+    "column_bounds",
+    "drawing_prompt",
+    "with_places",
+]

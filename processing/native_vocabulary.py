@@ -100,6 +100,12 @@ class NativeVocabulary:
         """Whether a token, outside of pictures, names a column."""
         return self.first_columns <= token < self.first_code
 
+    def places_at_the_end(self, ids: Sequence[int]) -> list[int]:
+        """Columns that are named behind the last picture."""
+        ids = list(ids)
+        rest = ids[len(ids) - ids[::-1].index(self.eoi) :] if self.eoi in ids else ids
+        return [token - self.first_columns for token in rest if self.is_place(token)]
+
     # --- pictures
 
     def lines(self, rows: int, columns: int) -> tuple[int, int]:

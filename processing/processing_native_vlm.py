@@ -11,6 +11,7 @@ from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .alphatex_constraints import SLACK_TOKENS
 from .errors import InputError
 from .grid_pictures import GridGeometry, grid_to_canvas, stack_pictures, system_to_grid
 from .image_processing_score import flat_list
@@ -203,14 +204,22 @@ class NativeVLMProcessor(ProcessorMixin):
         Raises:
             InputError: A picture shows no system, or too long a one.
         """
-        texts = []
-        for image in flat_list(images):
-            inputs = self(images=[image]).to(model.device)
-            rules = [self.logits_processor(max_length=self.max_length, want="text")]
-            written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, do_sample=False)
-            answer = written[0, inputs["input_ids"].shape[1] :].tolist()
-            texts.append("".join(part for part in self.parts(answer) if isinstance(part, str)))
-        return texts
+        return [self.read_one(model, image)[0] for image in flat_list(images)]
+
+    def read_one(self, model: Any, image: Any) -> tuple[str, bool]:
+        """As `read`, of one picture; and whether the text is whole: it is closed early where the window ends."""
+        inputs = self(images=[image]).to(model.device)
+        asked = inputs["input_ids"].shape[1]
+        if self.max_length - asked < SLACK_TOKENS:
+            raise InputError(
+                None,
+                f"the picture takes {asked} tokens of the model's window of {self.max_length}, too few are left for "
+                "its text; give fewer bars at a time",
+            )
+        rules = [self.logits_processor(max_length=self.max_length, want="text")]
+        written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, do_sample=False)
+        text = "".join(part for part in self.parts(written[0, asked:].tolist()) if isinstance(part, str))
+        return text, written.shape[1] < self.max_length - SLACK_TOKENS  # from there on all is said to close it
 
     def draw(self, model: Any, text: str, guidance_scale: float = 1.0, **options: Any) -> Image.Image:
         """Draws a text of one system (two bars are what it has learnt).

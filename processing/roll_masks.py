@@ -101,6 +101,8 @@ def mask_of_words(text: str, bars: Sequence[BarLine], num_steps: int) -> np.ndar
 def mask_of_picture(path: str | PathLike[str], num_steps: int) -> np.ndarray:
     """A picture, one pixel a cell, as bool `(P, num_steps)`: light pixels are to be painted; high pitches on top.
 
+    What is transparent is not light, whatever colour it has.
+
     Raises:
         InputError: It can not be read, or has another size.
     """
@@ -109,7 +111,9 @@ def mask_of_picture(path: str | PathLike[str], num_steps: int) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             picture.load()
-            grey = picture.convert("L")
+            seen = picture.convert("RGBA") if picture.has_transparency_data else picture
+            dark = Image.new("RGBA", picture.size, "black")
+            grey = (Image.alpha_composite(dark, seen) if seen.mode == "RGBA" else seen).convert("L")
     except FileNotFoundError as error:
         raise InputError(path, "no such file") from error
     except Exception as error:  # Pillow raises many kinds for damaged files

@@ -90,7 +90,9 @@ def load_text_encoder(
         except (ImportError, AttributeError) as error:
             raise InputError(None, f"encoder {spec!r} can not be imported ({error}); install its package") from error
         encode = found() if isinstance(found, type) else found
-        encode = encode if callable(encode) else encode.encode
+        encode = encode if callable(encode) else getattr(encode, "encode", None)
+        if encode is None:
+            raise InputError(None, f"encoder {spec!r} is no function of a list of texts, and has none named encode")
         inner = _VectorEncoder(spec, encode, num_tokens, prefix, batch_size)
     else:
         inner = _HubEncoder(spec, num_tokens, prefix, batch_size)

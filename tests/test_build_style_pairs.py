@@ -58,7 +58,7 @@ def test_a_folder_becomes_parquet_that_datasets_reads(tmp_path) -> None:
 
     source = FolderSource(make_folder(tmp_path / "data"))
     report = build(tmp_path / "out", [source], test=0, validation=0, progress=False)
-    assert report == {"rows": {"train": 6}, "failures": 0, "dropped": 0, "styles": 2}
+    assert report == {"rows": {"train": 6}, "failures": 0, "dropped": 0, "styles": 2, "bare": 0}
     rows = load_dataset(
         "parquet", data_dir=str(tmp_path / "out" / "data"), split="train", cache_dir=str(tmp_path / "c")
     )

@@ -277,6 +277,7 @@ def test_a_whole_report_has_every_target_and_finds_its_way_to_a_card(painter: An
     assert missing == ["bits_over_pixel_ar"] and any("pixel-AR" in note for note in report.notes)
     assert report.figures["bits_over_markov"].value > 1 and report.is_met("bits_over_markov") is False
     assert report.is_met("inpainting, four bars/known_cells_kept")
+    assert any("`cfg_scale` 2" in note for note in report.notes)  # wishes are not sampled as `paint` does by itself
     assert report.figures["times_faster_than_pixel_ar"].value > 0
     assert {"music, samples", "music, held out", "free samples", "wishes"} <= set(report.sections)
     assert len(list((tmp_path / "out" / "fractal_midi_samples").glob("*.mid"))) == 4

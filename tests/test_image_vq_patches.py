@@ -50,6 +50,14 @@ def test_the_nearest_small_picture_is_found_also_of_equal_patches() -> None:
     assert quantizer.nearest(patches[:0]).shape == (0,)
 
 
+def test_patches_whose_pixels_make_up_for_each_other_are_told_apart() -> None:
+    """One pixel black, or another one half as dark: not alike, however they are looked up."""
+    quantizer = PatchQuantizer(64, 64)
+    quantizer.codebook.copy_(torch.eye(64))
+    patches = torch.cat([torch.eye(64) * grey for grey in (1.0, 0.75, 0.5, 0.25)])
+    assert torch.equal(quantizer.nearest(patches), torch.arange(64).repeat(4))
+
+
 def test_k_means_never_gets_worse_and_finds_groups() -> None:
     centres = grey_patches(12, 16)
     patches = (centres[:, None] + 0.01 * torch.randn(12, 30, 16, generator=torch.Generator().manual_seed(2))).flatten(

@@ -258,6 +258,17 @@ def test_a_roll_is_extended_window_by_window() -> None:
     assert model.extend(roll[..., :3], 5, overlap_steps=8, generator=seeded()).shape[-1] == 8
 
 
+def test_what_is_asked_of_a_key_in_part_is_one_key_in_all_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = dict(attribute_names=("key", "mode"), attribute_sizes=(12, 2))
+    model = make("mar", **names, key_profiles=([0.5] * 12,) * 2, key_shares=[1.0] * 24)
+    asked = []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **given: asked.append(given["conditions"]) or generate(**given))
+    model.extend(codes_to_roll(random_codes(2), 5), 20, overlap_steps=8, conditions={"mode": 1}, generator=seeded())
+    assert len(asked) == 3 and all(torch.equal(one, asked[0]) for one in asked)
+    assert (asked[0][:, 1] == 1).all() and (asked[0][:, 0] >= 0).all()
+
+
 def test_gradient_checkpointing_changes_no_gradient() -> None:
     found = []
     for on in (False, True):

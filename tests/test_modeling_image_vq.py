@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModel
+from transformers import AutoModel, AutoProcessor
 
 from intermezzo.configuration.configuration_image_vq import BORROWED_KINDS, ImageVQConfig
 from intermezzo.modeling.image_vq_losses import pixel_weights, reconstruction_losses, staff_lines
 from intermezzo.modeling.modeling_image_vq import ImageVQModel, borrow_image_vq
+from intermezzo.modeling.modeling_score_tower import ScoreTowerModel
 from intermezzo.modeling.quantizers import FiniteScalarQuantizer, VectorQuantizer
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.grid_pictures import GridGeometry
+from intermezzo.train.score_vlm_data import PackedSystems
+from intermezzo.train.train_image_vq import main as train_image_vq
 
 from .common import ModelLaws
+from .tiny_lessons import packed_folder, pieces
+from .tiny_score_vlm import tower_config
 
 torch.set_num_threads(1)
 
@@ -271,7 +277,31 @@ def test_a_tokenizer_of_transformers_stands_in(kind: str, tmp_path: Path) -> Non
         again.decode(torch.full((1, 1, 1), 32))
 
 
-def test_what_can_not_stand_in_is_told() -> None:
+@pytest.mark.parametrize("kind", ["emu3_vqgan", "janus_vqgan"])
+def test_a_borrowed_tokenizer_has_its_gates_and_does_not_learn(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    name = BORROWED_KINDS[kind]
+    source = getattr(transformers, name)(getattr(transformers, name + "Config")(**BORROWED[kind]))
+    source.save_pretrained(tmp_path / "source")
+    ours, packed = str(tmp_path / "ours"), str(packed_folder(tmp_path / "packed", pieces("x", 1)))
+    assert train_image_vq(["--stage", "borrow", "--model", str(tmp_path / "source"), "--output_dir", ours]) == 0
+    patch = AutoModel.from_pretrained(ours).config.patch_height
+    assert AutoProcessor.from_pretrained(ours).geometry == GridGeometry(patch, patch)
+    ScoreTowerModel(tower_config(labels=PackedSystems([packed]).space)).save_pretrained(tmp_path / "tower")
+    probe = ["--stage", "probe", "--model", ours, "--packed_validation", packed, "--tower", str(tmp_path / "tower")]
+    capsys.readouterr()
+    assert train_image_vq([*probe, "--validation_pictures", "2"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {"stroke_f1", "psnr_db", "codebook_usage", "note_f1_gap"} < figures.keys() and "loss" not in figures
+    with pytest.raises(InputError, match="does not learn"):
+        train_image_vq(["--packed", packed, "--model", ours, "--output_dir", str(tmp_path / "run")])
+
+
+def test_what_can_not_stand_in_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: does not load"):
+        borrow_image_vq(str(tmp_path / "absent"))
     with pytest.raises(Exception, match="no picture tokenizer"):
         ImageVQConfig(borrowed={"model_type": "llama"})
     with pytest.raises(Exception, match="16 x 8"):

@@ -167,9 +167,14 @@ def test_torn_documents_are_refused() -> None:
         document_spans(torch.tensor([[1, 2, 1]]))
 
 
-def test_padding_on_the_left_changes_nothing() -> None:
-    model = make()
+@pytest.mark.parametrize("rope", ["mixed", "plain", "placed"])
+def test_padding_on_the_left_changes_nothing(rope: str) -> None:
+    model = make(rope=rope, neighbours=rope == "placed")
     ids = sequences(model.config)
+    if rope == "placed":  # words with places before and behind the picture
+        v = model.config.vocabulary
+        said = torch.tensor([[v.place(3), 9, v.place(1), 10]] * 2)
+        ids = torch.cat([said, ids, said], dim=1)
     padded = torch.nn.functional.pad(ids, (5, 0), value=PAD)
     mask = (torch.arange(padded.shape[1]) >= 5).long().expand_as(padded)
     with torch.no_grad():
@@ -177,8 +182,9 @@ def test_padding_on_the_left_changes_nothing() -> None:
     torch.testing.assert_close(a, b[:, 5:], rtol=1e-4, atol=1e-5)
 
 
-def test_no_token_sees_a_later_one() -> None:
-    model = make()
+@pytest.mark.parametrize("rope", ["mixed", "placed"])
+def test_no_token_sees_a_later_one(rope: str) -> None:
+    model = make(rope=rope, neighbours=rope == "placed")
     ids = sequences(model.config, 1)
     with torch.no_grad():
         before = model(ids).logits
@@ -292,6 +298,8 @@ def test_placeholders_are_filled_with_the_codes_of_each_picture() -> None:
         model.fill_pictures(batch[:1], pixels, sizes)
     with pytest.raises(InputError, match="image_sizes"):
         model.fill_pictures(batch, pixels, None)
+    with pytest.raises(InputError, match="32 x 24 px has no 3 x 4 patches"):
+        model.fill_pictures(batch, pixels, sizes + 1)
 
 
 def test_a_random_model_draws_whole_pictures() -> None:
@@ -369,6 +377,12 @@ def test_text_is_what_the_language_model_says(rope: str) -> None:
         torch.testing.assert_close(model(ids).logits[..., :24], source(ids).logits, rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match=r"hidden_size is 32.*48"):
         take_over_language_model(model, language_model(hidden_size=48))
+    for changes, message in (
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}, "rope_theta is 10000.0.*500"),
+        ({"final_logit_softcapping": 30.0}, "logit_softcap is 15.0.*30"),
+    ):
+        with pytest.raises(InputError, match=message):
+            take_over_language_model(model, language_model(**changes))
 
 
 def test_only_new_rows_learn() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +26,8 @@ from intermezzo.processing.multimodal_utils import (
 )
 
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def tiny_language_model() -> LlamaForCausalLM:
@@ -173,3 +178,16 @@ def test_a_language_model_learns_which_picture_it_sees() -> None:
     last = loss_of(embed).item()
     assert last < first / 10, (first, last)
     assert loss_of(embed.flip(0)).item() > last + 1
+
+
+def test_the_worked_example_of_the_page_learns_which_picture_it_sees(monkeypatch, capsys) -> None:
+    """Without a look at the picture the first letter stays a guess: a loss of log(2) / 8 at best."""
+    if not (ROOT / "checkpoints" / "style_encoder" / "config.json").is_file():
+        pytest.skip("its weights are not here")
+    text = (ROOT / "modeling" / "style_encoder.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "style_encoder.md", "exec"), {})
+    losses = [float(found) for found in re.findall(r"loss ([\d.]+)", capsys.readouterr().out)]
+    assert len(losses) == 4 and losses[0] > 4 and losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.7 * math.log(2) / 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -16,7 +17,7 @@ from intermezzo.processing.alphatex_grammar import bars_close, read_alphatex
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.image_processing_score import ScoreImageProcessor
 from intermezzo.processing.native_decoding import NativeLogitsProcessor
-from intermezzo.processing.native_places import beat_starts, drawing_prompt, with_places
+from intermezzo.processing.native_places import beat_starts, column_bounds, drawing_prompt, with_places
 from intermezzo.processing.native_vocabulary import NativeVocabulary
 from intermezzo.processing.processing_native_vlm import NativeVLMProcessor
 from intermezzo.processing.tokenization_alphatex import AlphaTexTokenizer
@@ -182,6 +183,51 @@ def test_drawing_begins_with_the_places_of_all_beats(tokenizer: AlphaTexTokenize
         assert "".join(part for part in processor.parts(found) if isinstance(part, str)) == text
     with pytest.raises(InputError, match="window is 400"):
         drawing_prompt(model, processor, TEXTS[0] + "3.3.4 5.3.4 r.4 0.6.4 |\n" * 40)
+
+
+def untrained(tokenizer: AlphaTexTokenizer, **changes: Any) -> tuple[NativeVLMForCausalLM, NativeVLMProcessor]:
+    torch.manual_seed(0)
+    options = {"rope": "placed", "max_columns": 20, "max_rows": 15, "max_position_embeddings": 400, **changes}
+    config = native_config(text_vocab_size=len(tokenizer), **options)
+    return NativeVLMForCausalLM(config).eval(), NativeVLMProcessor.for_model(config, ScoreImageProcessor(), tokenizer)
+
+
+def test_beats_go_from_left_to_right_with_room_for_those_that_follow(tokenizer: AlphaTexTokenizer) -> None:
+    bars = "\\voice 3.3.4 5.3.4 r.2 \\voice 0.6.2 1.6.2 |\n"
+    text = "\\voiceMode barWise\n\\staff {tabs}\n" + 2 * bars
+    bounds = column_bounds(text, 9)
+    assert [last for _, last in bounds] == [3, 4, 5, 4, 5, 6, 7, 8, 7, 8]
+    assert [left for left, _ in bounds] == [
+        (), (0,), (1,), (), (3,), (0, 1, 2, 3, 4), (5,), (6,), (0, 1, 2, 3, 4), (8,)
+    ]  # fmt: skip
+    assert column_bounds(text, 6)[-1][1] == 5
+    with pytest.raises(InputError, match="more beats than the 5 columns"):
+        column_bounds(text, 5)
+    crowded = "\\staff {tabs}\n\\ts (4 4) " + "3.3.16 " * 16 + "|\n5.3.2 7.3.2 |\n"
+    for columns in (20, 18):  # as many as the second text has beats
+        model, processor = untrained(tokenizer, max_columns=columns)
+        for one in (text, crowded):
+            said = processor.vocabulary.places_at_the_end(drawing_prompt(model, processor, one)[0].tolist())
+            bounds = column_bounds(one, columns)
+            assert all(column > said[k] for (left, _), column in zip(bounds, said, strict=True) for k in left)
+            assert all(column <= last for (_, last), column in zip(bounds, said, strict=True))
+
+
+def test_a_drawing_is_as_wide_as_its_places_and_has_room(tokenizer: AlphaTexTokenizer) -> None:
+    model, processor = untrained(tokenizer)
+    v = processor.vocabulary
+    for column in (3, 12, 19):
+        prompt = torch.tensor([[*v.write_grid(grid(1, 20)), 9, v.place(column), 11, v.place(1), 12]])
+        (codes,) = model.generate_images(prompt, output_type="codes", rows=1)
+        assert codes.shape[1] > column
+    two = torch.tensor([[9, v.place(2), 12], [9, v.place(17), 12]])
+    narrow, wide = model.generate_images(two, output_type="codes", rows=1)
+    assert wide.shape[1] > 17 and narrow.shape[1] > 2
+    text = "\\staff {tabs}\n" + "3.3.8 5.3.8 7.3.8 8.3.8 3.3.8 5.3.8 7.3.8 8.3.8 |\n"
+    for rope in ("placed", "mixed"):
+        model, processor = untrained(tokenizer, rope=rope, max_position_embeddings=80)
+        with pytest.raises(InputError, match=r"its picture takes \d+ tokens .* window of 80; give fewer"):
+            processor.draw(model, text)
 
 
 # --- lessons ----------------------------------------------------------------------------------------------------------

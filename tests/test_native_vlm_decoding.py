@@ -135,6 +135,19 @@ def test_the_size_can_be_given(scan: str) -> None:
 
 
 @SCANS
+def test_a_picture_is_as_wide_as_it_has_to_be(scan: str) -> None:
+    v = vocabulary(scan)
+    seen = set()
+    for seed in range(10):
+        rule = PictureLogitsProcessor(v, 1, 0, (4, 2), max_length=22)
+        for row, written in enumerate(random_writing(rule, v.size, [1], v.eoi, 22, seed)):
+            seen.add((row < 2, v.read_grid(written[: written.index(v.eoi) + 1]).shape[1]))  # two beams each
+    assert seen <= {(True, 4), (True, 5), *((False, width) for width in (2, 3, 4, 5))} and len(seen) > 3
+    with pytest.raises(InputError, match=r"needs 1[0-9] tokens, but after the prompt there is room for 11"):
+        PictureLogitsProcessor(v, 1, 0, (4,), max_length=12, rows=2)
+
+
+@SCANS
 def test_pictures_that_a_model_begins_by_itself_are_whole(scan: str) -> None:
     v = vocabulary(scan)
     rule = GridLogitsProcessor(v, max_length=80)
@@ -175,6 +188,20 @@ def test_a_random_model_writes_grids_and_alphatex_only(tokenizer: AlphaTexTokeni
     assert bool(texts) == (want != "picture")
 
 
+@SCANS
+def test_an_unfinished_picture_in_a_prompt_is_told_or_written_on(scan: str, tokenizer: AlphaTexTokenizer) -> None:
+    v = vocabulary(scan, text=len(tokenizer))
+    whole = v.write_grid(np.arange(6).reshape(2, 3))
+    for rule in (GridLogitsProcessor(v), NativeLogitsProcessor(v, tokenizer)):
+        for broken in ([*whole[:6], 2, 5], [*whole[:2], 5], [whole[0], *whole[2:5]], [*whole[:-1], whole[4]]):
+            for before in ([1, 4], [1, 4, *whole, 9]):  # a rule may be used again
+                with pytest.raises(InputError, match=f"begins at token {len(before)} is unfinished or broken"):
+                    rule(torch.tensor([[*before, *broken]]), torch.zeros(1, v.size))
+        for end in range(1, len(whole)):
+            scores = rule(torch.tensor([[1, 4, *whole[:end]]]), torch.zeros(1, v.size))
+            assert scores[0, whole[end]] == 0
+
+
 def test_no_room_for_a_picture_is_told(tokenizer: AlphaTexTokenizer) -> None:
     v = vocabulary(text=len(tokenizer))
     rule = NativeLogitsProcessor(v, tokenizer, max_length=8, want="picture")
@@ -185,3 +212,23 @@ def test_no_room_for_a_picture_is_told(tokenizer: AlphaTexTokenizer) -> None:
         NativeLogitsProcessor(v, tokenizer, want="sound")
     with pytest.raises(InputError, match="1024 tokens"):
         NativeLogitsProcessor(vocabulary(), tokenizer)
+
+
+def test_beats_that_are_read_stand_from_left_to_right_inside_of_the_picture(tokenizer: AlphaTexTokenizer) -> None:
+    v = vocabulary(text=len(tokenizer), max_columns=12)
+    rule = NativeLogitsProcessor(v, tokenizer, places=True, want="text", max_length=400)
+    end, assistant = (tokenizer.convert_tokens_to_ids(name) for name in ("<|end|>", "<|assistant|>"))
+    prompt = [*v.write_grid(np.zeros((2, 7), dtype=np.int64)), end, assistant]
+    favour = v.place(3)  # once it is there, it would say it for ever
+    counts = []
+    for row in random_writing(rule, v.size, prompt, end, 400, seed=2, favour=favour):
+        said = [token - v.first_columns for token in row if v.is_place(token)]
+        assert said == sorted(said) and max(said, default=0) < 7
+        counts.append(len(said))
+    assert max(counts) > 3
+    for word in ("\\voice", "\\staff {tabs}"):
+        ids = tokenizer.encode(f"3.3.1 | {word} 3.3.1 |", add_special_tokens=False)
+        assert any(token in rule.text.restarts for token in ids)
+    assert rule._columns_left([*prompt, v.place(5)]) == (5, 6)
+    assert rule._columns_left([*prompt, v.place(5), min(rule.text.restarts)]) == (0, 6)
+    assert rule._columns_left([assistant]) == (0, 11)  # no picture, no border

@@ -13,9 +13,9 @@ from PIL import Image
 from intermezzo.configuration.configuration_fractal_midi import FractalMidiConfig
 from intermezzo.modeling.modeling_fractal_midi import FractalMidiModel
 from intermezzo.painting import paint, read_wishes, whole_numbers
-from intermezzo.painting_windows import plan_windows, prepare_canvas
+from intermezzo.painting_windows import plan_windows, prepare_canvas, strike_anew
 from intermezzo.processing.errors import InputError
-from intermezzo.processing.piano_roll import BarLine, codes_of_score, score_of_codes
+from intermezzo.processing.piano_roll import BarLine, codes_of_score, codes_of_values, score_of_codes
 from intermezzo.processing.processing_fractal_midi import FractalMidiProcessor
 from intermezzo.processing.roll_masks import mask_of_words, pitch_of_name, read_mask
 
@@ -114,6 +114,11 @@ def test_a_picture_is_a_mask_with_high_pitches_on_top(tmp_path: Path) -> None:
     assert mask.sum() == 1 and mask[127, 5]
     with pytest.raises(InputError, match=r"64 x 128 pixels; for this roll it needs 80 x 128"):
         read_mask(tmp_path / "mask.png", BARS, 80)
+    clear = np.full((128, 64, 4), (255, 255, 255, 0), dtype=np.uint8)  # painted in white on nothing
+    clear[127, 7, 3] = 255
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    drawn = read_mask(tmp_path / "clear.png", BARS, 64)
+    assert drawn.sum() == 1 and drawn[0, 7]
     (tmp_path / "bad.png").write_bytes(b"no picture")
     for name, told in (("bad.png", "not a readable picture"), ("none.png", "no such file")):
         with pytest.raises(InputError, match=told):
@@ -214,6 +219,59 @@ def test_a_piece_goes_on_after_its_last_whole_bar(painter: Any, tmp_path: Path) 
     assert (codes_of_score(again, num_steps=88) == tune(88)).all()
 
 
+def in_key_model(painter: Any) -> Any:
+    """The model, with keys as sharp as a knife: only D and E major are met, and only their scales are liked."""
+    import copy
+
+    model = copy.deepcopy(painter[0])
+    scale = [0.5 if step in (0, 2, 4, 5, 7, 9, 11) else -30.0 for step in range(12)]
+    shares = [0.5 if key in (2, 4) else 0.0 for key in range(24)]
+    model.config.update({"key_profiles": (scale, scale), "key_shares": shares})
+    return model
+
+
+def keys_of(codes: np.ndarray) -> list[int]:
+    """Tonics, D or E, in whose major scale nearly all onsets are."""
+    pitches = np.nonzero(codes >= 2)[0]
+    scale = (0, 2, 4, 5, 7, 9, 11)
+    return [key for key in (2, 4) if np.mean(np.isin((pitches - key) % 12, scale)) > 0.97]
+
+
+def test_from_nothing_and_from_half_a_wish_all_windows_are_in_one_key(painter: Any) -> None:
+    model = in_key_model(painter)
+    for wish, few in ((None, 6), ("mode=major", 6)):
+        options: dict[str, Any] = dict(bars=10, num_iter_list=STEPS, conditions=wish, num_samples=few, seed=1)
+        results = paint(painter=(model, painter[1]), **options)
+        found = [keys_of(result.codes) for result in results]
+        assert all(len(keys) == 1 for keys in found) and len({keys[0] for keys in found}) == 2, found
+        assert not any(keys_of(result.codes) for result in paint(painter=painter, **options))
+    window = paint(painter=(model, painter[1]), bars=4, num_iter_list=STEPS, seed=3, structure_temperature=1.0)[0]
+    alone = model.generate(1, num_iter_list=STEPS, generator=torch.Generator().manual_seed(3))
+    assert (codes_of_values(alone[0, 0].numpy()) == window.codes).all()  # what is evaluated is what a person gets
+
+
+def test_a_known_note_whose_beginning_is_painted_over_still_sounds(painter: Any, tmp_path: Path) -> None:
+    codes = np.zeros((128, 64), dtype=np.uint8)
+    codes[60, 12:40] = [25] + [1] * 27  # from bar 1 into bar 3
+    codes[64, 20:40] = [9] + [1] * 19
+    codes[67, 0:8] = 1  # began before the roll
+    canvas = prepare_canvas(painter[1], codes, "2", None)
+    painted = codes.copy()
+    painted[:, 16:32] = 0
+    heard = strike_anew(painted, canvas)
+    wanted = painted.copy()
+    wanted[60, 32], wanted[64, 32] = 25, 9
+    assert (heard == wanted).all()
+    painted[64, 30:32] = [20, 1]  # here the model led a note of its own up to the seam
+    assert strike_anew(painted, canvas)[64, 32] == 1
+    result = paint(codes, "2", num_iter_list=STEPS, painter=painter, out=tmp_path, sparsity_bias=60.0)[0]
+    assert (result.codes[:, 32:] == codes[:, 32:]).all() and not result.codes[:, 16:32].any()
+    from intermezzo.processing.score_files import read_score_file
+
+    written = codes_of_score(read_score_file(result.files[0]).score, num_steps=64)
+    assert ((written > 0) == (result.codes > 0)).all() and written[60, 32] == 25
+
+
 def test_wishes_change_what_is_painted_and_the_tempo(painter: Any) -> None:
     options: dict[str, Any] = dict(num_iter_list=STEPS, painter=painter, bars=4)
     plain = paint(**options)[0]
@@ -247,7 +305,8 @@ def test_hidden_notes_are_not_measured(painter: Any) -> None:
     ("settings", "told"),
     [
         ({"temperature": 0.0}, "temperature is 0"), ({"temperature": -1.0}, "temperature is -1"),
-        ({"temperature": float("nan")}, "temperature is nan"), ({"num_samples": 0}, "num_samples is 0"),
+        ({"temperature": float("nan")}, "temperature is nan"), ({"seed": 10**20}, "seed is 1000"),
+        ({"conditions": "tempo=0"}, "tempo can not be '0'"), ({"num_samples": 0}, "num_samples is 0"),
         ({"bars": 0}, "bars is 0"), ({"mask": "2"}, "a mask needs a piece"), ({"num_iter_list": [8]}, "num_iter_list"),
         ({"top_p": 0.0}, "top_p is 0"), ({"conditions": "density=loudest"}, "density can not be"),
         ({"conditions": "colour=red"}, "'colour' can not be asked for"), ({"conditions": "dense"}, "write NAME=VALUE"),
@@ -283,6 +342,9 @@ def test_files_that_are_no_music_are_one_line_each(painter: Any, tmp_path: Path)
 
 def test_a_folder_that_is_no_checkpoint_or_can_not_be_written(painter: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not load as a FractalMidi checkpoint"):
+        paint(model=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "style_encoder"}')
+    with pytest.raises(InputError, match="is a checkpoint of 'style_encoder'; give one of 'fractal_midi'"):
         paint(model=tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can not be made a folder"):

@@ -113,6 +113,18 @@ def test_a_picture_becomes_placeholders_of_its_size() -> None:
     assert not out["pixel_values"][0, 0, rows * 16 :].any() and not out["pixel_values"][0, 0, :, columns * 8 :].any()
 
 
+def test_one_text_may_hold_several_pictures_among_its_words() -> None:
+    processor = make()
+    pages = [canvas(), canvas(320, 240)]
+    out = processor(images=pages, text="play <|image|>, then <|image|> twice")
+    ids, sizes = out["input_ids"][0].tolist(), out["image_sizes"].tolist()
+    v = processor.vocabulary
+    assert sizes[0] != sizes[1]
+    spans = [v.placeholders(*size, processor.image_token_id) for size in sizes]
+    words = [processor.tokenizer.encode(part, add_special_tokens=False) for part in ("play ", ", then ", " twice")]
+    assert ids == [*words[0], *spans[0], *words[1], *spans[1], *words[2]]
+
+
 def test_parts_come_back() -> None:
     processor = make()
     codes = np.arange(6).reshape(2, 3)

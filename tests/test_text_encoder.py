@@ -122,7 +122,12 @@ def test_a_transformers_model_is_a_text_encoder(tmp_path) -> None:
 
 
 def test_unknown_encoders_are_one_line(tmp_path) -> None:
-    for spec, message in (("no_such_module:thing", "can not be imported"), (str(tmp_path), "is no text encoder")):
+    told = {
+        "no_such_module:thing": "can not be imported",
+        str(tmp_path): "is no text encoder",
+        "os:path": "no function",
+    }
+    for spec, message in told.items():
         with pytest.raises(InputError, match=message) as caught:
             load_text_encoder(spec)
         assert "\n" not in str(caught.value)

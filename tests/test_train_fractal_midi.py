@@ -124,6 +124,8 @@ def test_masks_hide_something_and_are_of_every_kind() -> None:
     hands = [mask for mask in masks if mask.all(axis=1).any() and not mask.all()]  # whole pitches hidden
     futures = [mask for mask in spans if mask[:, -1].all() and not mask[:, 0].any()]
     assert min(len(spans), len(hands), len(futures)) > 30
+    begins = [int(mask[0].argmax()) % 16 for mask in futures]  # songs go on at bar lines, and that must be learnt
+    assert set(begins) >= {0, 8} and min(begins.count(0), begins.count(8)) > len(begins) / 4
     assert 0.2 < np.mean([mask.mean() for mask in masks]) < 0.7
     collate = RollCollate(fill_rate=0.5)
     rolls = made_up_rolls(2)
@@ -193,6 +195,13 @@ def test_the_command_asks_for_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--data FOLDER"):
         main(["--output_dir", str(tmp_path), "--max_steps", "1"])
     with pytest.raises(InputError, match="holds neither"):
+        main(["--output_dir", str(tmp_path), "--max_steps", "1", "--data", str(tmp_path)])
+    (tmp_path / "config.json").write_text('{"model_type": "style_encoder"}')
+    with pytest.raises(InputError, match="is a checkpoint of 'style_encoder'; give one of 'fractal_midi'"):
+        main(["--output_dir", str(tmp_path), "--max_steps", "1", "--data", "any", "--model", str(tmp_path)])
+    (tmp_path / "train").mkdir()
+    np.save(tmp_path / "train" / "codes.npy", np.stack([made_up_rolls(1)[0]["codes"]]))
+    with pytest.raises(InputError, match="split 'validation'; --validation_rolls 0 trains without"):
         main(["--output_dir", str(tmp_path), "--max_steps", "1", "--data", str(tmp_path)])
 
 

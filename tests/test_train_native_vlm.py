@@ -20,10 +20,12 @@ from intermezzo.processing.image_processing_score import ScoreImageProcessor
 from intermezzo.processing.native_vocabulary import NativeVocabulary
 from intermezzo.processing.processing_native_vlm import NativeVLMProcessor
 from intermezzo.processing.tokenization_alphatex import AlphaTexTokenizer
-from intermezzo.train import evaluation_native_vlm, train_image_vq, train_native_vlm
+from intermezzo.train import evaluation_native_vlm, native_vlm_evaluation, train_image_vq, train_native_vlm
 from intermezzo.train.evaluation import evaluate
+from intermezzo.train.evaluation_native_text import behind
 from intermezzo.train.image_vq_data import GridPictures, PictureCollate
 from intermezzo.train.image_vq_evaluation import codebook_use, psnr_db
+from intermezzo.train.metrics_common import proportion
 from intermezzo.train.native_vlm_data import LessonCollate, PackedLessons, Sequences, first_fit, read_lessons
 from intermezzo.train.native_vlm_evaluation import draw_texts, evaluate_lessons, read_codes
 from intermezzo.train.score_vlm_data import PackedSystems
@@ -209,7 +211,33 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     assert not report.is_met("note_f1") and report.is_met("drawing/legal_grids") and report.is_met("parses")
     for name in ("text alone", "text alone, the language model"):
         assert report.sections[name]["structure"].n == 2 and 0 <= report.sections[name]["note_completion"].value <= 1
+    lost, before, after = (
+        report.sections[name]["note_completion"]
+        for name in ("text alone, lost", "text alone, the language model", "text alone")
+    )
+    assert lost.value == before.value - after.value and report.is_met("text alone, lost/note_completion") is not None
     assert (tmp_path / "native_vlm.json").is_file()
+
+
+def test_a_text_that_does_not_fit_spoils_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(model: Any, processor: Any, texts: list[str], **options: Any) -> list[str]:
+        if "long" in texts:
+            raise InputError(None, "window")
+        return [text.upper() for text in texts]
+
+    monkeypatch.setattr(native_vlm_evaluation, "draw_texts", draw)
+    lessons = [{"name": name, "parts": [text_part("user", name)]} for name in ("a", "long", "b")]
+    failures: list[Any] = []
+    found = evaluation_native_vlm.draw_or_tell(
+        None, None, lessons, [2, 1, 0], failures, evaluation_native_vlm.Options()
+    )
+    assert found == {0: "A", 2: "B"} and [failure.name for failure in failures] == ["long"]
+
+
+def test_how_far_one_share_is_behind_another() -> None:
+    """Newcombe's own example (method 10, case a): 56 of 70 against 48 of 80, 0.2 with 0.0524 to 0.3339."""
+    found = behind(proportion([1] * 56 + [0] * 14), proportion([1] * 48 + [0] * 32))
+    assert [found.value, found.low, found.high] == pytest.approx([0.2, 0.0524, 0.3339], abs=1e-4) and found.n == 70
 
 
 def test_the_same_seed_gives_the_same_weights(folder: Path, tmp_path: Path) -> None:
@@ -239,6 +267,29 @@ def test_the_loss_of_lessons_is_that_of_the_model(folder: Path) -> None:
             loss = model(tokens, labels=tokens.masked_fill(~torch.from_numpy(learnt)[None], -100)).loss
         total, count = total + float(loss) * learnt.sum(), count + learnt.sum()
     assert figures[0]["loss"] == pytest.approx(total / count, rel=1e-2)
+
+
+def test_columns_of_beats_are_counted_apart_from_codes(folder: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = AlphaTexTokenizer()
+    changes = {"max_rows": 15, "max_columns": 20, "max_position_embeddings": 700, "rope": "placed"}
+    model = NativeVLMForCausalLM(native_config(text_vocab_size=len(tokenizer), **changes)).eval()
+    v = model.config.vocabulary
+    with torch.no_grad():  # always says column 0, or that a picture is one wide
+        model.lm_head.weight.zero_()
+    model.lm_head.register_forward_hook(lambda module, given, out: out + 9 * (torch.arange(v.size) == v.first_columns))
+    lessons = read_lessons(folder / "lessons", "validation", ["read", "draw"])
+    figures = evaluate_lessons(model, PackedLessons(lessons, Sequences(tokenizer, v, places=True), 700, unasked=0.0), 0)
+    assert figures["place_accuracy"] == figures["text_accuracy"] == figures["image_accuracy"] == 0
+    assert figures["place_loss"] == pytest.approx(figures["image_loss"], rel=1e-2)
+    for lesson in lessons:
+        for part in lesson["parts"]:
+            part["places"] = [0] * len(part["places"])
+    rows = PackedLessons(lessons, Sequences(tokenizer, v, places=True), 700, unasked=0.0)
+    figures = evaluate_lessons(model, rows, 0)
+    assert figures["place_accuracy"] == 1 and figures["image_accuracy"] == 0
+    plain = evaluate_lessons(model, PackedLessons(lessons, Sequences(tokenizer, v), 700, unasked=0.0), 0)
+    assert "place_loss" not in plain and plain["image_loss"] == pytest.approx(figures["image_loss"], rel=1e-2)
 
 
 def test_codes_of_another_tokenizer_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def test_a_run_from_a_folder_of_pictures_saves_each_epoch_and_goes_on(tmp_path, 
 
 
 def test_what_can_not_be_trained_is_one_line(tmp_path, folder) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "image_vq"}')
     for flags, message in (
         ([], "say what to train on"),
         (["--data_dir", str(tmp_path / "none")], "no such folder"),
@@ -172,6 +174,7 @@ def test_what_can_not_be_trained_is_one_line(tmp_path, folder) -> None:
         (["--data_dir", str(folder), "--loss_weights", "styl=1"], "names 'styl'"),
         (["--data_dir", str(folder), "--crop", "0"], "crop 0"),
         (["--data_dir", str(folder), "--model", str(tmp_path)], "no model folder"),
+        (["--data_dir", str(folder), "--model", str(tmp_path / "other")], "is a checkpoint of 'image_vq'"),
         (
             ["--data_dir", str(folder), "--backbone_weights", "nowhere.pt", "--model_name", "test_resnet"],
             "no such file",

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..processing.errors import InputError
 
-TWO_BARS = "\\ts (4 4) 3.3.8 0.1.8 (2.2 2.3).4 r.4 5.1.8{h} 7.1.8 | 3.3.4 (0.1 1.2 0.3).4 2.2.8 3.2.8 0.6.4 |"
+TWO_BARS = "\\ts (4 4) 3.3.8 0.1.8 (2.2 2.3).4 r.4 5.1{h}.8 7.1.8 | 3.3.4 (0.1 1.2 0.3).4 2.2.8 3.2.8 0.6.4 |"
 
 
 def _seconds(work: Callable[[], Any]) -> float:

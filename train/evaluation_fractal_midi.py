@@ -40,6 +40,7 @@ NOTES = {
     "bound": "With `mar` levels the bits bound those of the model from above (random orders, {draws} draws a roll).",
     "source": "Main samples are asked for the sources of the held-out rolls, nothing else; `free samples` for nothing.",
     "tempo": "Tempo is no part of a roll: the MIDI file gets that of the class asked for; its hit says no more.",
+    "guided": "Wishes are sampled with guidance (`cfg_scale` {scale:g}); `paint` takes 1 unless told otherwise.",
     "pasted": "`..._pasted`: the known part pasted over an unconditional sample, which is no inpainting.",
     "pixel": "pixel-AR was timed over one block of {block} cells with its KV cache; a roll has {blocks} of them.",
 }
@@ -261,7 +262,7 @@ def _add_notes(report: EvaluationReport, model: Any, options: Options) -> None:
         report.notes.append(NOTES["bound"].format(draws=options.draws))
     report.notes.append(NOTES["source"])
     if "wishes" in report.sections:
-        report.notes.append(NOTES["tempo"])
+        report.notes += [NOTES["tempo"], NOTES["guided"].format(scale=options.cfg_scale)]
     if "inpainting, four bars" in report.sections:
         report.notes.append(NOTES["pasted"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,14 @@ class NativeWriter(Writer):
         return found
 
 
+def behind(before: Estimate, after: Estimate) -> Estimate:
+    """How much less one share is than another, with Newcombe's interval of a difference (Stat. Med. 17 (1998), 873)."""
+    value = before.value - after.value
+    low = value - math.hypot(before.value - before.low, after.high - after.value)
+    high = value + math.hypot(before.high - before.value, after.value - after.low)
+    return Estimate(value, low, high, min(before.n, after.n), before.unit, before.groups, "newcombe")
+
+
 def measure_text(writer: Writer, texts: Sequence[LanguageText], request: EvaluationRequest) -> dict[str, Estimate]:
     """Structure of free texts, tab completion and note completion, without the grammar; as many as there are texts."""
     part = EvaluationRequest(request.stem, "", n=len(texts), seed=request.seed, progress=request.progress)
@@ -68,4 +77,4 @@ def measure_text(writer: Writer, texts: Sequence[LanguageText], request: Evaluat
     return {name: figures[name] for name in NAMES if name in figures}
 
 
-__all__ = ["NativeWriter", "TextOnly", "measure_text"]
+__all__ = ["NAMES", "NativeWriter", "TextOnly", "behind", "measure_text"]

@@ -27,6 +27,8 @@ TARGETS = {
     "parses": Target(1.0),
     "drawing/legal_grids": Target(1.0),
     "drawing/note_f1": Target(0.85),
+    **{f"text alone, lost/{name}": Target(0.02, at_most=True) for name in ("structure", "tab_completion")},
+    "text alone, lost/note_completion": Target(0.02, at_most=True),
 }
 
 
@@ -120,6 +122,26 @@ def measure_reading(
     return summarise([scores[i] for i in range(len(lessons))], piece_names(lessons), seed=request.seed)
 
 
+def draw_or_tell(
+    model: Any, processor: Any, lessons: Sequence[dict[str, Any]], numbers: Sequence[int], failures: list[Failure],
+    options: Options,
+) -> dict[int, Any]:  # fmt: skip
+    """Drawings by number, of one batch; where it fails each by itself, and what fails then is named."""
+    from .native_vlm_evaluation import draw_texts
+
+    try:
+        texts = [lessons[i]["parts"][0]["text"] for i in numbers]
+        return dict(zip(numbers, draw_texts(model, processor, texts, **options.drawing()), strict=True))
+    except InputError as error:  # a grid that does not read, or a text that does not fit
+        if len(numbers) == 1:
+            failures.append(Failure(lessons[numbers[0]]["name"], "draw", str(error)))
+            return {}
+    found: dict[int, Any] = {}
+    for i in numbers:
+        found |= draw_or_tell(model, processor, lessons, [i], failures, options)
+    return found
+
+
 def measure_drawing(
     model: Any, processor: Any, tower: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest,
     failures: list[Failure], options: Options,
@@ -128,19 +150,13 @@ def measure_drawing(
     pictures, decoded from their codes, `legal_grids`, `ink_iou`.
     """
     from ..datasets_scripts.interleaved_lessons import part_codes
-    from .native_vlm_evaluation import draw_texts, read_drawing
+    from .native_vlm_evaluation import read_drawing
 
     drawings: dict[int, Any] = {}
     for numbers in request.track(by_size(lessons, 1, options.batch), "drawing"):
-        texts = [lessons[i]["parts"][0]["text"] for i in numbers]
-        try:
-            drawn = draw_texts(model, processor, texts, **options.drawing())
-        except InputError as error:  # a grid that does not read, or a text that does not fit
-            failures += [Failure(lessons[i]["name"], "draw", str(error)) for i in numbers]
-            continue
-        for i, text, picture in zip(numbers, texts, drawn, strict=True):
-            codes = part_codes(lessons[i]["parts"][1])
-            drawings[i] = read_drawing(model, processor, picture, text, codes, tower)
+        for i, picture in draw_or_tell(model, processor, lessons, numbers, failures, options).items():
+            text, true = lessons[i]["parts"]
+            drawings[i] = read_drawing(model, processor, picture, text["text"], part_codes(true), tower)
     counts: dict[str, list[tuple[int, int, int]]] = {"note_f1": [], "codes_note_f1": []}
     for i, lesson in enumerate(lessons):
         truth, one = read_alphatex(lesson["parts"][0]["text"]), drawings.get(i)
@@ -179,10 +195,14 @@ def measure_speed(
 def measure_texts(
     model: Any, processor: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest, options: Options
 ) -> dict[str, dict[str, Estimate]]:
-    """What it can do without a picture, and what the language model that it grew from can, on the lessons' texts."""
+    """What it can do without a picture, and what the language model that it grew from can, on the lessons' texts.
+
+    Returns:
+        A section of each, and `text alone, lost`: how far the first is behind the second.
+    """
     from .evaluation_alphatex_lm import LanguageText, Writer, load_language_model
     from .evaluation_alphatex_lm import Options as WritingOptions
-    from .evaluation_native_text import NativeWriter, measure_text
+    from .evaluation_native_text import NativeWriter, behind, measure_text
 
     how = WritingOptions(max_new_tokens=400)
     found = {}
@@ -193,7 +213,8 @@ def measure_texts(
         texts = [encode(lesson["parts"][1]["text"], add_special_tokens=False) for lesson in lessons]
         pairs = [LanguageText(ids, piece) for ids, piece in zip(texts, piece_names(lessons), strict=True)]
         found[name] = measure_text(writer, pairs, request)
-    return found
+    after, first = found.values()
+    return found | {"text alone, lost": {name: behind(first[name], after[name]) for name in after if name in first}}
 
 
 def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None, **settings: Any) -> EvaluationReport:
@@ -229,6 +250,8 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
         "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
         "Texts alone are sampled at temperature 0.7 without the grammar; the language model is that of `lm`.",
         "`codes_note_f1`: what the tower reads off the true pictures after the codes; drawings can not beat it.",
+        "The tower is told the metre, the strings and the staves of what was asked for.",
+        "`ink_iou`: overlap with the engraver's picture as the lessons have it, beats in columns, after the codes.",
     ]
     return report
 

@@ -166,8 +166,9 @@ def fill_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         if rng.random() < 0.5:
             start = start // STEPS_PER_BAR * STEPS_PER_BAR
         mask[:, start : start + length] = True
-    elif kind == 1:  # continuation
-        mask[:, int(rng.integers(1, bars + 1)) * STEPS_PER_BAR - STEPS_PER_BAR // 2 :] = True
+    elif kind == 1:  # continuation, from a bar line on or from the middle of a bar
+        start = (int(rng.integers(bars)) + rng.choice((0.5, 1.0))) * STEPS_PER_BAR
+        mask[:, int(start) % steps :] = True
     elif kind == 2:
         height, width = int(rng.integers(1, pitches + 1)), int(rng.integers(1, steps + 1))
         low, start = int(rng.integers(0, pitches - height + 1)), int(rng.integers(0, steps - width + 1))

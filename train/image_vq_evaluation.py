@@ -33,18 +33,23 @@ def codebook_use(codes: Sequence[np.ndarray], size: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def reconstruct(model: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """A picture (uint8, white = 255) through the codes: codes `(h, w)`, the picture again, and the loss."""
+    """A picture (uint8, white = 255) through the codes: codes `(h, w)`, the picture again, and the loss.
+
+    A borrowed tokenizer has no loss of ours: `nan`.
+    """
     ink = torch.from_numpy(to_ink(picture))[None, None].to(model.device)
     out = model(ink)
-    return out.codes[0].cpu().numpy(), from_ink(out.reconstruction[0, 0].float().cpu().numpy()), float(out.loss)
+    loss = float("nan") if out.loss is None else float(out.loss)
+    return out.codes[0].cpu().numpy(), from_ink(out.reconstruction[0, 0].float().cpu().numpy()), loss
 
 
 def evaluate_image_vq(model: Any, pictures: GridPictures, count: int) -> dict[str, float]:
     """Reconstructs the first `count` pictures, each by itself.
 
     Returns:
-        `loss`; `stroke_f1` (ink without staff lines, 1 px tolerance) and `stroke_f1_exact` (0 px); `ink_iou`;
-        `psnr_db`; `codebook_usage` and `codebook_perplexity` over all of them; `codes`, mean number of a picture.
+        `loss`, where there is one; `stroke_f1` (ink without staff lines, 1 px tolerance) and `stroke_f1_exact` (0 px);
+        `ink_iou`; `psnr_db`; `codebook_usage` and `codebook_perplexity` over all of them; `codes`, mean number of a
+        picture.
     """
     figures: dict[str, list[float]] = {}
     grids = []
@@ -62,7 +67,7 @@ def evaluate_image_vq(model: Any, pictures: GridPictures, count: int) -> dict[st
         for name, value in found.items():
             figures.setdefault(name, []).append(value)
     usage, perplexity = codebook_use(grids, model.config.codebook_size)
-    means = {name: float(np.mean(values)) for name, values in figures.items()}
+    means = {name: float(np.mean(values)) for name, values in figures.items() if not np.isnan(values).all()}
     return means | {"codebook_usage": usage, "codebook_perplexity": perplexity}
 
 

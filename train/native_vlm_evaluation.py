@@ -22,11 +22,11 @@ def evaluate_lessons(model: Any, rows: PackedLessons, pad: int, batch_size: int 
     """Loss of held-out lessons.
 
     Returns:
-        `loss`, nats a label over all; `text_loss`, `image_loss`; `text_accuracy`, `image_accuracy`: labels that would
-        have been chosen, with the truth before them.
+        `loss`, nats a label over all; `text_loss`, `place_loss` (columns that text names, `rope="placed"`),
+        `image_loss`; `text_accuracy`, ...: labels that would have been chosen, with the truth before them.
     """
-    collate, first_code = LessonCollate(pad), model.config.text_vocab_size
-    sums = np.zeros((2, 3))  # text, image: nats, right, labels
+    collate, v = LessonCollate(pad), model.config.vocabulary
+    sums = np.zeros((3, 3))  # text, places, image: nats, right, labels
     for start in range(0, len(rows), batch_size):
         batch = collate([rows[i] for i in range(start, min(start + batch_size, len(rows)))])
         batch = {name: value.to(model.device) for name, value in batch.items()}
@@ -35,11 +35,16 @@ def evaluate_lessons(model: Any, rows: PackedLessons, pad: int, batch_size: int 
             logits = model(**batch).logits[:, :-1].float()
         nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         right = (logits.argmax(-1) == labels).flatten()
-        for kind, mask in enumerate(((labels < first_code) & (labels >= 0), labels >= first_code)):
+        before = batch["input_ids"][:, :-1]
+        in_header = (before >= v.first_rows) & (before < v.first_columns)  # then it is the width of a picture
+        places = (labels >= v.first_columns) & (labels < v.first_code) & ~in_header
+        for kind, mask in enumerate(
+            ((labels < v.text_size) & (labels >= 0), places, (labels >= v.text_size) & ~places)
+        ):
             chosen = mask.flatten()
             sums[kind] += [float(nats[chosen].sum()), float(right[chosen].sum()), float(chosen.sum())]
     figures = {"loss": sums[:, 0].sum() / max(sums[:, 2].sum(), 1)}
-    for name, (total, right_ones, count) in zip(("text", "image"), sums, strict=True):
+    for name, (total, right_ones, count) in zip(("text", "place", "image"), sums, strict=True):
         if count:
             figures |= {f"{name}_loss": total / count, f"{name}_accuracy": right_ones / count}
     return {name: float(value) for name, value in figures.items()}

@@ -94,7 +94,10 @@ def prepare_data(args: FractalMidiArguments) -> tuple[Any, Any, Any, list[str], 
     else:
         train = read_rolls(args.data, "train", args.limit)
         if args.validation_rolls:
-            validation = read_rolls(args.data, "validation", args.validation_rolls)
+            try:
+                validation = read_rolls(args.data, "validation", args.validation_rolls)
+            except InputError as error:  # a few files can all fall to the training
+                raise InputError(error.path, f"{error.message}; --validation_rolls 0 trains without") from error
     if train.about[0].get("values") is None:
         names, sizes = packed_attributes(args.data, train) if args.conditions else ([], [])
         return train, validation, None, names, sizes
@@ -113,11 +116,14 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     """Reads the data, builds the model, trains."""
     import torch
 
+    from ..painting import check_kind
     from .fractal_midi_data import RollCollate, measure_keys
     from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
     from .loop import train
 
     check_choices(args)
+    if args.model:
+        check_kind(args.model)
     rolls, validation, processor, names, sizes = prepare_data(args)
     torch.manual_seed(training.seed)
     model = build_model(args, names, sizes, rolls.size)

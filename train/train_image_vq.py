@@ -177,6 +177,8 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     from .score_vlm_data import Buckets
 
     model = build_model(args, label_space(args.packed))
+    if model.config.borrowed is not None:
+        raise InputError(args.model, "is a borrowed tokenizer, which does not learn; train NativeVLM with it as it is")
     pictures = pictures_of(args, args.packed, model, args.augment, learnt=True)
     evaluate = None
     if args.packed_validation:
@@ -263,7 +265,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not args.model:
             raise InputError(None, "say which tokenizer to borrow: --model FOLDER_OR_HUB_NAME")
-        borrow_image_vq(args.model).save_pretrained(training.output_dir)
+        model = borrow_image_vq(args.model)
+        model.save_pretrained(training.output_dir)
+        processor_of(model).save_pretrained(training.output_dir)
     else:
         if not args.packed:
             raise InputError(None, "say what to train on: --packed FOLDER (made by train score_vlm --stage pack)")

@@ -139,8 +139,7 @@ def build_model(args: StyleEncoderArguments, length: int | None, width: int | No
     from ..processing.processing_style_encoder import StyleEncoderProcessor
 
     if args.model:
-        if not (Path(args.model) / "config.json").is_file():
-            raise InputError(args.model, "holds no config.json, so it is no model folder")
+        _check_kind(Path(args.model))
         model = StyleEncoderModel.from_pretrained(args.model, ignore_targets=tuple(args.ignore_targets))
         model.config.style_names = tuple(styles)
         model.config.loss_weights = {**model.config.loss_weights, **args.loss_weights}
@@ -166,6 +165,15 @@ def build_model(args: StyleEncoderArguments, length: int | None, width: int | No
     for target in args.ignore_targets:
         getattr(model, f"{target}_head").requires_grad_(False)
     return model, processor
+
+
+def _check_kind(folder: Path) -> None:
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(folder, "holds no config.json that can be read, so it is no model folder") from error
+    if kind != "style_encoder":
+        raise InputError(folder, f"is a checkpoint of {kind!r}; give one of 'style_encoder'")
 
 
 def text_encoder_of(folder: Path) -> str:
