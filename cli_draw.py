@@ -23,7 +23,7 @@ def draw(
         Path | None, typer.Option(help="Folder for NAME.png or NAME.alphatex; texts are printed without it.")
     ] = None,
     read: Annotated[bool, typer.Option("--read", help="Read pictures of one system each, by the same model.")] = False,
-    guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = 1.0,
+    guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = 1.5,
     seed: Annotated[int | None, typer.Option(help="Draw with chance; without it always the likeliest.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub name; without it the one that comes along.")

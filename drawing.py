@@ -127,7 +127,7 @@ def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.0, seed: int | None = None) -> Image.Image:
+def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None) -> Image.Image:
     """Draws a whole text, system by system.
 
     Args:
@@ -151,7 +151,7 @@ def draw(
     inputs: Iterable[str | Path],
     out: str | Path | None = None,
     read: bool = False,
-    guidance: float = 1.0,
+    guidance: float = 1.5,
     seed: int | None = None,
     model: str | Path | None = None,
     device: str = "auto",

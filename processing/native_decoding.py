@@ -13,7 +13,6 @@ from .native_grids import GridLogitsProcessor
 from .native_places import begins_beat
 from .native_vocabulary import NativeVocabulary
 
-
 _RESTARTS = ("\\voice", "\\staff", "\\track")  # beats behind these begin at the left again
 
 

@@ -21,6 +21,10 @@ from .native_vocabulary import NativeVocabulary
 
 Part = str | np.ndarray
 
+#: Chosen on 48 held-out systems: note F1 of readings 0.73 with one beam, 0.85 with three, 0.86 with six; of drawings
+#: 0.77 as learnt, 0.83 with 1.5, 0.80 with 2.5.
+NUM_BEAMS, GUIDANCE = 3, 1.5
+
 
 class NativeVLMProcessor(ProcessorMixin):
     """Joins the image processor and the tokenizer, and knows how pictures are written into a sequence.
@@ -217,17 +221,18 @@ class NativeVLMProcessor(ProcessorMixin):
                 "its text; give fewer bars at a time",
             )
         rules = [self.logits_processor(max_length=self.max_length, want="text")]
-        written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, do_sample=False)
+        how: dict[str, Any] = {"do_sample": False, "num_beams": NUM_BEAMS}
+        written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, **how)
         text = "".join(part for part in self.parts(written[0, asked:].tolist()) if isinstance(part, str))
         return text, written.shape[1] < self.max_length - SLACK_TOKENS  # from there on all is said to close it
 
-    def draw(self, model: Any, text: str, guidance_scale: float = 1.0, **options: Any) -> Image.Image:
+    def draw(self, model: Any, text: str, guidance_scale: float = GUIDANCE, **options: Any) -> Image.Image:
         """Draws a text of one system (two bars are what it has learnt).
 
         Args:
             model: `NativeVLMForCausalLM`.
             text: AlphaTex.
-            guidance_scale: How closely the text is followed; 1 is as learnt.
+            guidance_scale: How closely the text is followed; 1 is as learnt, and takes half the time.
             **options: Of `generate_images`, such as `do_sample=True`.
 
         Raises:

@@ -52,7 +52,8 @@ def test_quantiles_and_the_report() -> None:
     found = report(load, 64, 50.0, batches)
     assert found["answers a second"] == 2.0 and found["pages in one call of the model"] == 3.0
     assert found["not answered (429, 5xx, broken)"] == 3 and found["wrong answers"] == 1
-    assert [found[f"memory {when}, MB"] for when in ("after a quarter", "at the end", "at most")] == [2.0, 4.0, 5.0]
+    names = (", second quarter", ", last quarter", " at most")
+    assert [found[f"memory{when}, MB"] for when in names] == [2.0, 4.0, 5.0]
 
 
 def test_malformed_uploads_are_many_and_the_same_again() -> None:

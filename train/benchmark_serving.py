@@ -107,7 +107,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 def report(load: Load, clients: int, seconds: float, metrics: dict[str, float]) -> dict[str, float]:
     """The figures of a load test by what they are called in the table."""
-    settled = load.memory[len(load.memory) // 4 :] or [0.0]
+    memory, quarter = load.memory or [0.0], max(1, len(load.memory) // 4)  # the first quarter is warming up
     calls = metrics.get('intermezzo_batch_size_count{model="score_vlm"}', 0.0)
     return {
         "clients": clients,
@@ -120,9 +120,9 @@ def report(load: Load, clients: int, seconds: float, metrics: dict[str, float]) 
         "seconds to the answer, p99": quantile(load.seconds, 0.99),
         "pages in one call of the model": metrics.get('intermezzo_batch_size_sum{model="score_vlm"}', 0.0)
         / max(calls, 1.0),
-        "memory after a quarter, MB": settled[0] / 1e6,
-        "memory at the end, MB": settled[-1] / 1e6,
-        "memory at most, MB": max(settled) / 1e6,
+        "memory, second quarter, MB": quantile(memory[quarter : 2 * quarter] or memory, 0.5) / 1e6,
+        "memory, last quarter, MB": quantile(memory[-quarter:], 0.5) / 1e6,
+        "memory at most, MB": max(memory) / 1e6,
     }
 
 

@@ -212,7 +212,7 @@ def read_with(folder: Path, lessons: Sequence[dict[str, Any]]) -> dict[str, Any]
     texts, started = [""] * len(lessons), time.perf_counter()
     for numbers in by_size(lessons, 0, 16):
         grids = [part_codes(lessons[i]["parts"][0]) for i in numbers]
-        for i, text in zip(numbers, read_codes(model, processor, grids), strict=True):
+        for i, text in zip(numbers, read_codes(model, processor, grids, num_beams=1), strict=True):
             texts[i] = text
     seconds = (time.perf_counter() - started) / len(lessons)
     found = {"names": names, "reading": figures_of(texts, lessons), "seconds": seconds}

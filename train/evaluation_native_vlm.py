@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.errors import InputError
+from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS
 from .evaluation_museformer import read_options
 from .evaluation_report import ROOT, EvaluationReport, Failure, Target
 from .metrics_common import Estimate, proportion, ratio
@@ -42,6 +43,7 @@ class Options:
         batch: Systems that are read or drawn together.
         timed: Systems whose reading and drawing is timed, one by one.
         guidance_scale: Of the drawings.
+        num_beams: Of the readings.
         rows, columns: Size of the drawings in patches; 0: the model chooses.
         texts: Texts that are written, completed and asked for a note, without a picture; 0: none.
         lm: Language model to compare them with, or a ScoreVLM that has one; empty: the repository's own ScoreVLM.
@@ -51,7 +53,8 @@ class Options:
     drawings: int = 0
     batch: int = 16
     timed: int = 20
-    guidance_scale: float = 1.0
+    guidance_scale: float = GUIDANCE
+    num_beams: int = NUM_BEAMS
     rows: int = 0
     columns: int = 0
     texts: int = 100
@@ -117,7 +120,8 @@ def measure_reading(
     scores: dict[int, PairScores] = {}
     for numbers in request.track(by_size(lessons, 0, options.batch), "reading" if grammar else "reading freely"):
         grids = [part_codes(lessons[i]["parts"][0]) for i in numbers]
-        for i, got in zip(numbers, read_codes(model, processor, grids, grammar), strict=True):
+        texts = read_codes(model, processor, grids, grammar, num_beams=options.num_beams)
+        for i, got in zip(numbers, texts, strict=True):
             scores[i] = score_pair(got, lessons[i]["parts"][1]["text"])
     return summarise([scores[i] for i in range(len(lessons))], piece_names(lessons), seed=request.seed)
 
@@ -183,7 +187,7 @@ def measure_speed(
     for lesson in request.track(lessons, "one by one"):
         text, picture = lesson["parts"]
         started = time.monotonic()
-        read_codes(model, processor, [part_codes(picture)])
+        read_codes(model, processor, [part_codes(picture)], num_beams=options.num_beams)
         read = time.monotonic()
         draw_texts(model, processor, [text["text"]], **options.drawing())
         seconds["seconds_to_read"].append(read - started)
@@ -245,7 +249,7 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
     if options.texts:
         report.sections |= measure_texts(model, processor, to_read[: options.texts], request, options)
     report.facts["parameters"] = sum(p.numel() for p in model.parameters())
-    report.facts["guidance_scale"] = options.guidance_scale
+    report.facts |= {"guidance_scale": options.guidance_scale, "num_beams": options.num_beams}
     report.notes += [
         "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
         "Texts alone are sampled at temperature 0.7 without the grammar; the language model is that of `lm`.",

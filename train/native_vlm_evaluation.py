@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.native_places import drawing_prompt
+from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS
 from .image_vq_evaluation import read_canvas
 from .metrics_image import image_match
 from .native_vlm_data import LessonCollate, PackedLessons
@@ -60,22 +61,29 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[t
 
 @torch.no_grad()
 def read_codes(
-    model: Any, processor: Any, grids: Sequence[np.ndarray], grammar: bool = True, max_new_tokens: int = 600
+    model: Any,
+    processor: Any,
+    grids: Sequence[np.ndarray],
+    grammar: bool = True,
+    max_new_tokens: int = 600,
+    num_beams: int = NUM_BEAMS,
 ) -> list[str]:
-    """What the model reads off pictures of codes `(h, w)`, greedily, all of them in one batch.
+    """What the model reads off pictures of codes `(h, w)`, all of them in one batch.
 
     Args:
         model, processor: NativeVLM's.
         grids: The pictures; like sizes together are faster.
         grammar: Keep to the grammar.
         max_new_tokens: Longest answer.
+        num_beams: Of the search; 1: greedily.
     """
     before, _, after = processor.read_prompt().partition(processor.image_token)
     rows = [processor.encode_parts([before, codes, after]) for codes in grids]
     prompt, mask = left_padded(rows, processor.tokenizer.pad_token_id, model.device)
     limit = min(prompt.shape[1] + max_new_tokens, processor.max_length)
     rules = [processor.logits_processor(max_length=limit, want="text")] if grammar else []
-    written = model.generate(prompt, attention_mask=mask, max_length=limit, logits_processor=rules, do_sample=False)
+    how: dict[str, Any] = {"max_length": limit, "do_sample": False, "num_beams": num_beams}
+    written = model.generate(prompt, attention_mask=mask, logits_processor=rules, **how)
     size = len(processor.tokenizer)
     texts = ([token for token in ids if token < size] for ids in written[:, prompt.shape[1] :].tolist())
     return [processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts]
@@ -83,7 +91,7 @@ def read_codes(
 
 @torch.no_grad()
 def draw_texts(
-    model: Any, processor: Any, texts: Sequence[str], guidance_scale: float = 1.0, **options: Any
+    model: Any, processor: Any, texts: Sequence[str], guidance_scale: float = GUIDANCE, **options: Any
 ) -> list[Image.Image]:
     """Drawings of texts, all of them in one batch; where beats go is decided text by text before.
 
