@@ -40,7 +40,7 @@ class Options:
     Attributes:
         quick: No reading without the grammar.
         drawings: Systems that are drawn; 0: as many as are read.
-        batch: Systems that are read or drawn together.
+        batch: Rows that are read or drawn together; a beam is one.
         timed: Systems whose reading and drawing is timed, one by one.
         guidance_scale: Of the drawings.
         num_beams: Of the readings.
@@ -118,7 +118,8 @@ def measure_reading(
     from .native_vlm_evaluation import read_codes
 
     scores: dict[int, PairScores] = {}
-    for numbers in request.track(by_size(lessons, 0, options.batch), "reading" if grammar else "reading freely"):
+    size = max(1, options.batch // options.num_beams)  # beams are rows, too: more than some 20 thrash the caches
+    for numbers in request.track(by_size(lessons, 0, size), "reading" if grammar else "reading freely"):
         grids = [part_codes(lessons[i]["parts"][0]) for i in numbers]
         texts = read_codes(model, processor, grids, grammar, num_beams=options.num_beams)
         for i, got in zip(numbers, texts, strict=True):
