@@ -109,7 +109,7 @@ class NativeLogitsProcessor(GridLogitsProcessor):
     def _columns_left(self, ids: Sequence[int]) -> tuple[int, int]:
         """Where the next beat may stand: not left of the one before it in its voice, nor right of the picture."""
         v = self.vocabulary
-        begin = len(ids) - ids[::-1].index(v.eoi) if v.eoi in ids else 0
+        begin = v.after_pictures(ids)
         said = 0
         for token in ids[begin:]:
             if v.is_place(token):

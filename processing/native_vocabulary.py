@@ -102,9 +102,13 @@ class NativeVocabulary:
 
     def places_at_the_end(self, ids: Sequence[int]) -> list[int]:
         """Columns that are named behind the last picture."""
-        ids = list(ids)
-        rest = ids[len(ids) - ids[::-1].index(self.eoi) :] if self.eoi in ids else ids
+        rest = ids[self.after_pictures(ids) :]
         return [token - self.first_columns for token in rest if self.is_place(token)]
+
+    def after_pictures(self, ids: Sequence[int]) -> int:
+        """Where the tokens behind the last picture begin; 0 where there is none."""
+        ids = list(ids)
+        return len(ids) - ids[::-1].index(self.eoi) if self.eoi in ids else 0
 
     # --- pictures
 

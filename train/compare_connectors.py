@@ -358,13 +358,11 @@ def compare(args: CompareArguments, say: Callable[[str], None] = print) -> dict[
     return told
 
 
-def main(argv: Iterable[str] | None = None) -> int:
-    """Runs the comparison; exit status 1 after a told error."""
+def run_comparison(settings: Any, run: Callable[[Any], Any], prog: str, argv: Iterable[str] | None) -> int:
+    """Parses the flags and runs; exit status 1 after a told error, 130 when stopped."""
     try:
-        (args,) = parse_arguments(
-            (CompareArguments,), None if argv is None else list(argv), prog="train.compare_connectors"
-        )
-        compare(args)
+        (args,) = parse_arguments((settings,), None if argv is None else list(argv), prog=prog)
+        run(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -372,6 +370,11 @@ def main(argv: Iterable[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """Runs the comparison."""
+    return run_comparison(CompareArguments, compare, "train.compare_connectors", argv)
 
 
 if __name__ == "__main__":

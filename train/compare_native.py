@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.errors import InputError
-from .arguments import option, parse_arguments
-from .compare_connectors import write_json
+from .arguments import option
+from .compare_connectors import run_comparison, write_json
 from .compare_connectors_table import TITLES, number, percent
 
 BARE = ("--no-modality_embedding",)
@@ -297,18 +297,9 @@ def compare(args: CompareNativeArguments) -> dict[str, Any]:
 
 
 def main(argv: Iterable[str] | None = None) -> int:
-    """Runs the comparison; exit status 1 after a told error."""
-    try:
-        words = None if argv is None else list(argv)
-        (args,) = parse_arguments((CompareNativeArguments,), words, prog="train.compare_native")
-        print(table(compare(args)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    """Runs the comparison and prints its tables."""
+    show = lambda args: print(table(compare(args)))  # noqa: E731
+    return run_comparison(CompareNativeArguments, show, "train.compare_native", argv)
 
 
 if __name__ == "__main__":
