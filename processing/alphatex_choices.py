@@ -38,6 +38,7 @@ class DecodingContext:
         max_bars: Bars of a staff; `None` for any number.
         max_staves: Staves of all tracks.
         empty_bars: Whether a bar or a voice may stay without beats.
+        measured: Whether every voice has to fill its bar; without that, a bar ends where the writer ends it.
     """
 
     strings: int = 6
@@ -45,6 +46,7 @@ class DecodingContext:
     max_bars: int | None = None
     max_staves: int = 1
     empty_bars: bool = False
+    measured: bool = True
 
 
 class Cursor(NamedTuple):

@@ -159,7 +159,7 @@ class AlphaTexState(Choices):
 
     def _start_voice(self, length: Fraction | None) -> None:
         self.phase, self.beat, self.used, self.graces, self.full_rest = "beat_start", -1, Fraction(0), 0, False
-        self.room_left = None if self.free or length is None else length
+        self.room_left = None if self.free or length is None or not self.context.measured else length
         self.free = self.room_left is None
 
     def _close_bar(self) -> None:

@@ -17,6 +17,7 @@ from .grid_pictures import GridGeometry, grid_to_canvas, stack_pictures, system_
 from .image_processing_score import flat_list
 from .native_decoding import NativeLogitsProcessor
 from .native_places import drawing_prompt
+from .native_reading import read_prompts
 from .native_vocabulary import NativeVocabulary
 
 Part = str | np.ndarray
@@ -220,11 +221,7 @@ class NativeVLMProcessor(ProcessorMixin):
                 f"the picture takes {asked} tokens of the model's window of {self.max_length}, too few are left for "
                 "its text; give fewer bars at a time",
             )
-        rules = [self.logits_processor(max_length=self.max_length, want="text")]
-        how: dict[str, Any] = {"do_sample": False, "num_beams": NUM_BEAMS}
-        written = model.generate(**inputs, max_length=self.max_length, logits_processor=rules, **how)
-        text = "".join(part for part in self.parts(written[0, asked:].tolist()) if isinstance(part, str))
-        return text, written.shape[1] < self.max_length - SLACK_TOKENS  # from there on all is said to close it
+        return read_prompts(model, self, max_length=self.max_length, num_beams=NUM_BEAMS, **inputs)[0]
 
     def draw(self, model: Any, text: str, guidance_scale: float = GUIDANCE, **options: Any) -> Image.Image:
         """Draws a text of one system (two bars are what it has learnt).

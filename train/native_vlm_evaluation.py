@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.native_places import drawing_prompt
+from ..processing.native_reading import read_prompts
 from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS
 from .image_vq_evaluation import read_canvas
 from .metrics_image import image_match
@@ -81,9 +82,9 @@ def read_codes(
     rows = [processor.encode_parts([before, codes, after]) for codes in grids]
     prompt, mask = left_padded(rows, processor.tokenizer.pad_token_id, model.device)
     limit = min(prompt.shape[1] + max_new_tokens, processor.max_length)
-    rules = [processor.logits_processor(max_length=limit, want="text")] if grammar else []
-    how: dict[str, Any] = {"max_length": limit, "do_sample": False, "num_beams": num_beams}
-    written = model.generate(prompt, attention_mask=mask, logits_processor=rules, **how)
+    if grammar:
+        return [text for text, _ in read_prompts(model, processor, prompt, mask, limit, num_beams)]
+    written = model.generate(prompt, attention_mask=mask, max_length=limit, do_sample=False, num_beams=num_beams)
     size = len(processor.tokenizer)
     texts = ([token for token in ids if token < size] for ids in written[:, prompt.shape[1] :].tolist())
     return [processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts]
