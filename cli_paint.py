@@ -11,7 +11,7 @@ _EXAMPLES = """[bold]Examples[/bold]
 
 intermezzo paint --num-samples 4 --gif
 
-intermezzo paint --with density=sparse,key=A,mode=minor,tempo=80 --cfg 2
+intermezzo paint --with density=sparse,key=A,mode=minor,tempo=80 --cfg 3
 
 intermezzo paint --from song.mid --bars 16          (goes on after its end)
 
@@ -37,7 +37,9 @@ def paint(
     seed: Annotated[int, typer.Option(help="The same seed paints the same.")] = 0,
     steps: Annotated[str, typer.Option(help="Steps of each level; more are slower and finer.")] = "8,4,2,1",
     temperature: Annotated[float, typer.Option(help="Above 0; lower is safer, higher is wilder.")] = 1.0,
-    cfg: Annotated[float, typer.Option(help="How closely wishes are followed; 1 is as learnt.")] = 1.0,
+    cfg: Annotated[
+        float | None, typer.Option(help="How closely wishes are followed; 1 is as learnt, without it 2.")
+    ] = None,
     sparsity_bias: Annotated[float, typer.Option(help="Above 0 for fewer notes, below for more.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Leave out what is unlikely: part of the mass to keep.")] = 1.0,
     model: Annotated[

@@ -69,12 +69,14 @@ def inspect(
     """
     from .comparing import load_looker
     from .inspecting import inspect_picture as run
+    from .reading_outputs import unique_name
 
     looker = load_looker(model, device)
-    failed = False
+    failed, taken = False, set[str]()
     for picture in pictures:
+        taken.add(stem := unique_name(picture.stem, taken))
         try:
-            report = run(picture, captions=captions, count=count, out=out, model=looker)
+            report = run(picture, captions=captions, count=count, out=out, stem=stem, model=looker)
         except InputError as error:
             failed = True
             typer.echo(str(error), err=True)

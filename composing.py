@@ -21,6 +21,7 @@ from .composing_songs import Song, make_song, write_song
 from .composing_words import Asked, ask, read_key, read_programs, spell_emoji, unread_writing
 from .processing.errors import InputError
 from .processing.music_attributes import METRES
+from .reading_outputs import unique_name
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +160,7 @@ def compose(
         result = ComposeResult("" if text is None else " ".join(str(text).split()), "")
         try:
             triple = _see(parts, picture, result) if prompts is None else _hear(parts, text, result)
-            result.name = _unique(result.name, {other.name for other in results})
+            result.name = unique_name(result.name, {other.name for other in results})
             _compose_one(parts, triple, chosen, wishes, result, progress)
             if out is not None:
                 _write(result, Path(out), sound)
@@ -247,14 +248,6 @@ def _see(parts: Composer, picture: Any, result: ComposeResult) -> dict[str, torc
 def _slug(text: str) -> str:
     """A file name out of words."""
     return re.sub(r"\W+", "-", text)[:40].strip("-") or "music"
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    number = 2
-    found = name
-    while found in taken:
-        found, number = f"{name}_{number}", number + 1
-    return found
 
 
 # --- Music ------------------------------------------------------------------------------------------------------------

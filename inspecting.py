@@ -86,6 +86,7 @@ def inspect_picture(
     captions: str | Path | Sequence[str] | None = None,
     count: int = 8,
     out: str | Path | None = None,
+    stem: str | None = None,
     model: Any = None,
     device: str = "auto",
 ) -> PictureReport:
@@ -97,6 +98,7 @@ def inspect_picture(
             model. Own ones are encoded by the text encoder that the model learnt from.
         count: Captions to name.
         out: Folder for `NAME_attention.png`; `None`: write nothing.
+        stem: NAME; that of the picture when left out.
         model: Model folder, Hub name or `StyleLooker`; by default the one that comes with the package.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
 
@@ -123,7 +125,7 @@ def inspect_picture(
         attention=draw_attention(looker, loaded, seen),
     )
     if out is not None:
-        path = Path(out) / f"{Path(name).stem}_attention.png"
+        path = Path(out) / f"{stem or Path(name).stem}_attention.png"
         write_whole(path, _png(report.attention))
         report.files.append(path)
     return report

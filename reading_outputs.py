@@ -135,6 +135,14 @@ def write_whole(target: Path, content: bytes) -> None:
         raise
 
 
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, or with a number behind it where it is taken: `song`, `song_2`, `song_3`."""
+    number, found = 2, name
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    return found
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -86,7 +86,7 @@ def start_codes_from_patches(model: Any, seed: int = 0) -> None:
 
 
 def freeze_all_but_new_rows(model: Any) -> None:
-    """Leaves only the rows of picture tokens in embedding and head, and the modality embedding, to learn.
+    """Leaves only what belongs to pictures to learn: rows in embedding and head, modality embedding, neighbours.
 
     Weight decay must be off then: it moves rows without a gradient too.
     """
@@ -97,6 +97,8 @@ def freeze_all_but_new_rows(model: Any) -> None:
         weight.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:count]), gradient[count:]]))
     if model.model.embed_modality is not None:
         model.model.embed_modality.requires_grad_(True)
+    if model.model.beside is not None:
+        model.model.beside.requires_grad_(True)
 
 
 __all__ = ["freeze_all_but_new_rows", "start_codes_from_patches", "take_over_language_model"]

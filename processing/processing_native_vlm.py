@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .native_decoding import NativeLogitsProcessor
 from .native_places import drawing_prompt
 from .native_reading import read_prompts
 from .native_vocabulary import NativeVocabulary
+from .picture_files import load_pictures
 
 Part = str | np.ndarray
 
@@ -123,7 +125,7 @@ class NativeVLMProcessor(ProcessorMixin):
             InputError: More or fewer `<|image|>` than pictures, a picture that shows no system, or a text that does
                 not fit into the window.
         """
-        given = [] if images is None else flat_list(self.image_processor.fetch_images(images))  # paths, too
+        given = [] if images is None else [self._opened(image) for image in flat_list(images)]
         pictures = [self.grid_picture(image) for image in given]
         if text is None:
             text = [self.read_prompt()] * len(pictures)
@@ -146,6 +148,17 @@ class NativeVLMProcessor(ProcessorMixin):
         if pictures:
             data |= {"pixel_values": stack_pictures(pictures), "image_sizes": np.array(sizes)}
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _opened(self, image: Any) -> Any:
+        """A picture of a path or an address; others stay as they are."""
+        if not isinstance(image, (str, PathLike)):
+            return image
+        if isinstance(image, str) and image.startswith(("http://", "https://", "data:")):
+            return self.image_processor.fetch_images(image)
+        pages = list(load_pictures(image))
+        if len(pages) != 1:
+            raise InputError(image, f"holds {len(pages)} pages or pictures; give one")
+        return pages[0].image
 
     def _ids(self, text: str, sizes: Any) -> list[int]:
         """Ids of one text, with placeholders for the codes of its pictures."""

@@ -96,7 +96,7 @@ def paint_roll(
     from ..painting import paint
 
     conditions: dict[str, Any] = {name: value for name, value in wishes.items() if value}
-    hidden = None
+    hidden, wished = None, bool(conditions)
     if piece is not None:
         hidden = unpack_mask(mask, _canvas(piece.source, models).codes.shape[1]) if mask else None
         if hidden is None or not hidden.any():
@@ -109,7 +109,7 @@ def paint_roll(
         painter = models.painter()
         (result,) = paint(
             piece.source if piece else None, hidden, conditions=conditions, bars=None if piece else int(bars),
-            out=folder, gif=True, seed=int(seed), cfg_scale=float(closeness), painter=painter,
+            out=folder, gif=True, seed=int(seed), cfg_scale=float(closeness) if wished else None, painter=painter,
         )  # fmt: skip
         midi, _, gif = result.files
         files = {"mid": widgets.file_link(midi, "audio/midi"), "gif": widgets.file_link(gif, "image/gif")}
@@ -171,7 +171,7 @@ def _controls(words: Words) -> dict[str, Any]:
                 shape = dict(value="", min_width=120, filterable=False)
                 wishes = [gr.Dropdown(_choices(name, words), label=words.attribute(name), **shape) for name in _WISHES]
             with gr.Row():
-                closeness = gr.Slider(1, 4, 1, step=0.5, label=words["closeness"], min_width=150)
+                closeness = gr.Slider(1, 4, 2, step=0.5, label=words["closeness"], min_width=150)
                 seed = gr.Number(0, label=words["seed"], precision=0, minimum=0, maximum=2**31 - 1, min_width=90)
     return {"file": file, "blank": blank, "joy": joy, "bars": bars, "settings": [bars, seed, closeness, *wishes]}
 

@@ -255,6 +255,10 @@ def test_the_verbs_say_what_the_functions_say(command, checkpoint, pictures, tmp
     said = command("inspect", pictures / "red0.png", pictures / "broken.png", "--out", tmp_path / "i", *model)
     assert said.exit_code == 1 and "nearest captions" in said.stdout and "broken.png" in said.stderr
     assert (tmp_path / "i" / "red0_attention.png").is_file()
+    (pictures / "other").mkdir()
+    (pictures / "red1.png").rename(pictures / "other" / "red0.png")
+    said = command("inspect", pictures / "red0.png", pictures / "other" / "red0.png", "--out", tmp_path / "i", *model)
+    assert said.exit_code == 0 and (tmp_path / "i" / "red0_2_attention.png").is_file()
 
 
 def test_the_verbs_refuse_half_a_question(command, pictures) -> None:

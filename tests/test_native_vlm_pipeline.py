@@ -46,3 +46,5 @@ def test_one_call_reads_and_one_draws(reader: Any) -> None:
     assert drawn.size == (9 * processor.patch_width, 5 * processor.patch_height)
     with pytest.raises(InputError, match="no tab staff"):
         processor.read(model, Image.new("L", (300, 200), 255))
+    with pytest.raises(InputError, match=r"absent\.png: there is no such file"):
+        processor.read(model, "absent.png")

@@ -179,7 +179,8 @@ def test_native_vlm_trains_goes_on_and_loads(folder: Path, tmp_path: Path) -> No
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "final").state_dict()
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "one" / "final").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"model.embed_tokens.weight", "lm_head.weight", "model.embed_modality.weight"}
+    learnt = {"embed_tokens.weight", "embed_modality.weight", "beside.mix.weight"}
+    assert changed == {"lm_head.weight", *(f"model.{name}" for name in learnt)}
     assert torch.equal(after["lm_head.weight"][:1024], before["lm_head.weight"][:1024])
 
 

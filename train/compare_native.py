@@ -251,18 +251,16 @@ def _cell(values: dict[str, Any], name: str, form: str) -> str:
 def table(told: dict[str, Any]) -> str:
     """The tables in Markdown."""
     lines = [
-        "| run | steps | nats a text label | nats a code | text right | codes right | gradient norm, median (largest) "
-        "| not finite |",
-        "|---|---|---|---|---|---|---|---|",
+        "| run | steps | nats a text label | nats a column | nats a code | text right | codes right "
+        "| gradient norm, median (largest) | not finite |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, run in told["runs"].items():
         held = run["held_out"]
         norm = "–" if run["norm_median"] is None else f"{run['norm_median']:.2f} ({run['norm_largest']:.2f})"
-        lines.append(
-            f"| {name} | {run['steps']} | {_cell(held, 'text_loss', '.3f')} | {_cell(held, 'image_loss', '.3f')} "
-            f"| {_cell(held, 'text_accuracy', '.1%')} | {_cell(held, 'image_accuracy', '.1%')} | {norm} "
-            f"| {run['not_finite']} |"
-        )
+        losses = " | ".join(_cell(held, loss, ".3f") for loss in ("text_loss", "place_loss", "image_loss"))
+        right = " | ".join(_cell(held, part, ".1%") for part in ("text_accuracy", "image_accuracy"))
+        lines.append(f"| {name} | {run['steps']} | {losses} | {right} | {norm} | {run['not_finite']} |")
     if told["readers"]:
         lines += ["", "| reader | note F1 | system exact | Tab-NED | s a system |", "|---|---|---|---|---|"]
         for name, found in told["readers"].items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..painting import STRUCTURE_TEMPERATURE
+from ..painting import GUIDANCE, STRUCTURE_TEMPERATURE
 from .evaluation_fractal_data import HeldOut, load_held_out
 from .evaluation_fractal_fill import ASKED, HIDING, measure_attribute, measure_filling, off_by, sample_rolls
 from .evaluation_report import EvaluationReport, Failure, Target
@@ -40,7 +40,7 @@ NOTES = {
     "bound": "With `mar` levels the bits bound those of the model from above (random orders, {draws} draws a roll).",
     "source": "Main samples are asked for the sources of the held-out rolls, nothing else; `free samples` for nothing.",
     "tempo": "Tempo is no part of a roll: the MIDI file gets that of the class asked for; its hit says no more.",
-    "guided": "Wishes are sampled with guidance (`cfg_scale` {scale:g}); `paint` takes 1 unless told otherwise.",
+    "guided": "Wishes are sampled with guidance (`cfg_scale` {scale:g}); `paint` takes 2 unless told otherwise.",
     "pasted": "`..._pasted`: the known part pasted over an unconditional sample, which is no inpainting.",
     "pixel": "pixel-AR was timed over one block of {block} cells with its KV cache; a roll has {blocks} of them.",
 }
@@ -69,7 +69,7 @@ class Options:
     sparsity_bias: float = 0.0
     top_p: float = 1.0
     structure_temperature: float = STRUCTURE_TEMPERATURE
-    cfg_scale: float = 2.0
+    cfg_scale: float = GUIDANCE
     draws: int = 2
     batch_size: int = 8
     likelihood_n: int = 256

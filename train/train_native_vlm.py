@@ -48,7 +48,9 @@ class NativeVLMArguments:
     image_vq: str = option("", "model folder of the picture tokenizer, for a new model")
     model: str = option("", "model folder of a NativeVLM to go on from")
     lm: str = option("", "model folder of a language model to start a new model from")
-    new_rows_only: bool = option(False, "only what belongs to pictures learns: rows of embedding and head")
+    new_rows_only: bool = option(
+        False, "only what belongs to pictures learns: rows of embedding and head, and how neighbours are told"
+    )
     preset: str = option("base", "size of a new model; --lm brings its own", choices=("tiny", "small", "base"))
     rope: str = option("placed", "positions of a new model", choices=("placed", "mixed", "plain"))
     query_gain: bool = option(True, "whether heads of a new model learn how sharply they look")
@@ -94,7 +96,7 @@ def build_model(args: NativeVLMArguments) -> tuple[Any, Any]:
             raise InputError(folder, "is no model folder")
     weights = {name: getattr(args, name) for name in ("text_loss_weight", "image_loss_weight", "z_loss_weight")}
     if args.model:
-        model = NativeVLMForCausalLM.from_pretrained(args.model).float()
+        model = NativeVLMForCausalLM.from_pretrained(args.model, dropout=args.dropout).float()
         for name, value in weights.items():
             setattr(model.config, name, value)
         return model, NativeVLMProcessor.from_pretrained(args.model)
