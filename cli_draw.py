@@ -24,6 +24,9 @@ def draw(
     ] = None,
     read: Annotated[bool, typer.Option("--read", help="Read pictures of one system each, by the same model.")] = False,
     guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = 1.5,
+    tries: Annotated[
+        int, typer.Option(help="Drawings of each system at most; the one that the model reads best is kept.")
+    ] = 4,
     seed: Annotated[int | None, typer.Option(help="Draw with chance; without it always the likeliest.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub name; without it the one that comes along.")
@@ -36,7 +39,8 @@ def draw(
     if out is None and not read:
         out = Path("out")
     results = run(
-        inputs, out=out, read=read, guidance=guidance, seed=seed, model=model, device=device, progress=True
+        inputs, out=out, read=read, guidance=guidance, tries=tries, seed=seed, model=model, device=device,
+        progress=True,
     )  # fmt: skip
     for result in results:
         if result.error:

@@ -127,14 +127,17 @@ def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None) -> Image.Image:
+def draw_text(
+    model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None, tries: int = 4
+) -> Image.Image:
     """Draws a whole text, system by system.
 
     Args:
         model, processor: From `load_drawer`.
         text: AlphaTex.
         guidance: See `generate_images`.
-        seed: Draw with chance, by this seed; `None`: always the likeliest code.
+        seed: Draw with chance, by this seed; `None`: the same picture always.
+        tries: Drawings of each system at most, of which the one that the model reads best is taken.
     """
     import torch
 
@@ -143,7 +146,7 @@ def draw_text(model: Any, processor: Any, text: str, guidance: float = 1.5, seed
     for part in systems_of(text):
         if seed is not None:
             torch.manual_seed(seed)
-        pictures.append(processor.draw(model, part, guidance, **options))
+        pictures.append(processor.draw(model, part, guidance, tries, **options))
     return stack_systems(pictures)
 
 
@@ -152,6 +155,7 @@ def draw(
     out: str | Path | None = None,
     read: bool = False,
     guidance: float = 1.5,
+    tries: int = 4,
     seed: int | None = None,
     model: str | Path | None = None,
     device: str = "auto",
@@ -165,6 +169,7 @@ def draw(
         out: Folder for `NAME.png` or `NAME.alphatex`; `None` writes nothing.
         read: Read pictures instead.
         guidance: How closely the text is followed; 1 is as learnt.
+        tries: Drawings of each system at most, of which the one that the model reads best is taken.
         seed: Draw with chance; `None`: the same picture always.
         model: Checkpoint folder or Hub name; the one that comes along when left out.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -175,12 +180,14 @@ def draw(
         One result for each file, in order; one that fails has its `error`.
 
     Raises:
-        InputError: The model is not there, or a seed that is none.
+        InputError: The model is not there, a seed that is none, or no tries.
     """
     from tqdm.auto import tqdm
 
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(None, f"seed is {seed}; it must be 0 or more, and below 2 to the 63rd")
+    if tries < 1:
+        raise InputError(None, f"tries is {tries}; it must be 1 or more")
     files = [Path(given) for given in inputs]
     loaded, processor = drawer or load_drawer(model, device)
     results: list[DrawResult] = []
@@ -190,7 +197,7 @@ def draw(
             if read:
                 _read(result, file, loaded, processor)
             else:
-                _draw(result, file, loaded, processor, guidance, seed)
+                _draw(result, file, loaded, processor, guidance, seed, tries)
         except InputError as error:
             told = str(error)
             result.error = told if told.startswith(str(file)) else f"{file}: {error.message}"
@@ -209,12 +216,14 @@ def _name_apart(name: str, taken: Container[str]) -> str:
     return next(tried for tried in chain([name], (f"{name}-{number}" for number in count(2))) if tried not in taken)
 
 
-def _draw(result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None) -> None:
+def _draw(
+    result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None, tries: int
+) -> None:
     from .datasets_scripts.render.client import canonical_text
 
     text = canonical_text(file.read_text(encoding="utf-8"))
     result.text = write_alphatex(_visible(text))
-    result.picture = draw_text(model, processor, text, guidance, seed)
+    result.picture = draw_text(model, processor, text, guidance, seed, tries)
 
 
 def _read(result: DrawResult, file: Path, model: Any, processor: Any) -> None:

@@ -110,6 +110,18 @@ def test_some_drawings_go_unasked(write: Sequences) -> None:
     assert 40 < alone < 80
 
 
+def test_drawings_are_read_too(write: Sequences) -> None:
+    drawn = {**LESSON, "lesson": "draw"}
+    rows = PackedLessons([drawn, {**LESSON, "lesson": "read"}], write, 200, unasked=0.0, reread=1.0)
+    turns = [ids.tolist() for ids, _ in rows.sequences]
+    assert len(turns) == 3 and turns[0] == turns[2]
+    (asked, answer), (back, again) = ([write.part(part)[0] for part in drawn["parts"]] for _ in range(2))
+    assert turns[0] == [write.bos, write.user, *asked, write.end, write.assistant, *answer, write.end]
+    assert turns[1] == [write.bos, write.user, *again, write.end, write.assistant, *back, write.end]
+    assert rows.sequences[1][1].sum() == len(back) + 1  # the text and its end are learnt
+    assert len(PackedLessons([drawn] * 400, write, 200, unasked=0.0, reread=0.25).sequences) in range(460, 540)
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 

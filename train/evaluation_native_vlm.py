@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.errors import InputError
-from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS
+from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS, TRIES
 from .evaluation_museformer import read_options
 from .evaluation_report import ROOT, EvaluationReport, Failure, Target
 from .metrics_common import Estimate, proportion, ratio
@@ -43,6 +43,7 @@ class Options:
         batch: Rows that are read or drawn together; a beam is one.
         timed: Systems whose reading and drawing is timed, one by one.
         guidance_scale: Of the drawings.
+        tries: Drawings at most of each text; the model keeps the one that it reads best itself.
         num_beams: Of the readings.
         rows, columns: Size of the drawings in patches; 0: the model chooses.
         texts: Texts that are written, completed and asked for a note, without a picture; 0: none.
@@ -54,6 +55,7 @@ class Options:
     batch: int = 16
     timed: int = 20
     guidance_scale: float = GUIDANCE
+    tries: int = TRIES
     num_beams: int = NUM_BEAMS
     rows: int = 0
     columns: int = 0
@@ -63,7 +65,7 @@ class Options:
     def drawing(self) -> dict[str, Any]:
         """Arguments of `draw_texts`."""
         sizes = {"rows": self.rows or None, "columns": self.columns or None}
-        return {"guidance_scale": self.guidance_scale, **sizes}
+        return {"guidance_scale": self.guidance_scale, "tries": self.tries, **sizes}
 
 
 def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any, Any]:
@@ -250,9 +252,10 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
     if options.texts:
         report.sections |= measure_texts(model, processor, to_read[: options.texts], request, options)
     report.facts["parameters"] = sum(p.numel() for p in model.parameters())
-    report.facts |= {"guidance_scale": options.guidance_scale, "num_beams": options.num_beams}
+    report.facts |= {"guidance_scale": options.guidance_scale, "tries": options.tries, "num_beams": options.num_beams}
     report.notes += [
         "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
+        "Each drawing is the one of up to `tries` that the model itself reads best; the tower does not choose.",
         "Texts alone are sampled at temperature 0.7 without the grammar; the language model is that of `lm`.",
         "`codes_note_f1`: what the tower reads off the true pictures after the codes; drawings can not beat it.",
         "The tower is told the metre, the strings and the staves of what was asked for.",

@@ -112,6 +112,12 @@ class Sequences:
         return np.array(ids, dtype=np.int32), learnt
 
 
+def turned(lesson: dict[str, Any]) -> dict[str, Any]:
+    """A lesson that answers what was asked, and asks what was answered."""
+    roles = {"user": "assistant", "assistant": "user"}
+    return {**lesson, "parts": [{**part, "role": roles[part["role"]]} for part in lesson["parts"][::-1]]}
+
+
 class PackedLessons(Dataset):
     """Rows of up to `window` tokens, each of several lessons, put together anew by the seed.
 
@@ -126,6 +132,7 @@ class PackedLessons(Dataset):
         unasked: Part of the lessons `draw` that leave out what is asked.
         longest: Tokens of the longest lesson; 0: the window.
         others: Part of the lessons that neither read nor draw that is kept.
+        reread: Part of the lessons `draw` whose picture is read, too: what a model draws it should be able to read.
     """
 
     def __init__(
@@ -137,6 +144,7 @@ class PackedLessons(Dataset):
         unasked: float = 0.1,
         longest: int = 0,
         others: float = 1.0,
+        reread: float = 0.0,
     ) -> None:
         self.sequences: list[tuple[np.ndarray, np.ndarray]] = []
         draw = np.random.default_rng(mix_seed(seed, 7))
@@ -144,12 +152,12 @@ class PackedLessons(Dataset):
         for lesson in lessons:
             if others < 1 and lesson["lesson"] not in ("read", "draw") and draw.random() >= others:
                 continue
-            alone = lesson["lesson"] == "draw" and draw.random() < unasked
-            found = sequences(lesson, alone)
-            if len(found[0]) > longest:
-                self.too_long += 1
-            else:
-                self.sequences.append(found)
+            drawing = lesson["lesson"] == "draw"
+            found = [sequences(lesson, drawing and draw.random() < unasked)]
+            if drawing and reread and draw.random() < reread:
+                found.append(sequences(turned(lesson)))
+            self.too_long += sum(len(ids) > longest for ids, _ in found)
+            self.sequences += [one for one in found if len(one[0]) <= longest]
         if not self.sequences:
             raise InputError(None, f"all {self.too_long} lessons are longer than the window of {longest} tokens")
         order = draw.permutation(len(self.sequences))

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from ..processing.alphatex_grammar import Score, read_alphatex
+from ..processing.native_choosing import draw_prompts, left_padded
 from ..processing.native_places import drawing_prompt
 from ..processing.native_reading import read_prompts
-from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS
+from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS, TRIES
 from .image_vq_evaluation import read_canvas
 from .metrics_image import image_match
 from .native_vlm_data import LessonCollate, PackedLessons
@@ -52,14 +53,6 @@ def evaluate_lessons(model: Any, rows: PackedLessons, pad: int, batch_size: int 
     return {name: float(value) for name, value in figures.items()}
 
 
-def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids `(B, T)` that end together, and their mask."""
-    length = max(map(len, rows))
-    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
-
-
 @torch.no_grad()
 def read_codes(
     model: Any,
@@ -92,17 +85,25 @@ def read_codes(
 
 @torch.no_grad()
 def draw_texts(
-    model: Any, processor: Any, texts: Sequence[str], guidance_scale: float = GUIDANCE, **options: Any
+    model: Any,
+    processor: Any,
+    texts: Sequence[str],
+    guidance_scale: float = GUIDANCE,
+    tries: int = TRIES,
+    **options: Any,
 ) -> list[Image.Image]:
     """Drawings of texts, all of them in one batch; where beats go is decided text by text before.
+
+    Args:
+        model, processor: NativeVLM's.
+        texts: Canonical alphaTex.
+        guidance_scale, tries, **options: Of `NativeVLMProcessor.draw`.
 
     Raises:
         InputError: A text does not fit into the window.
     """
     prompts = [drawing_prompt(model, processor, text)[0].tolist() for text in texts]
-    ids, mask = left_padded(prompts, processor.tokenizer.pad_token_id, model.device)
-    free = processor.unconditional_ids().to(model.device)
-    return model.generate_images(ids, mask, free, guidance_scale, **options)
+    return model.decode_pictures(draw_prompts(model, processor, prompts, guidance_scale, tries, **options))
 
 
 @dataclass
@@ -161,4 +162,4 @@ def _read_or_nothing(tower: Any, canvas: np.ndarray, about: dict[str, Any]) -> S
         return Score()
 
 
-__all__ = ["Drawing", "draw_texts", "evaluate_lessons", "left_padded", "read_codes", "read_drawing"]
+__all__ = ["Drawing", "draw_texts", "evaluate_lessons", "read_codes", "read_drawing"]

@@ -64,6 +64,7 @@ class NativeVLMArguments:
     window: int = option(512, "tokens of a packed row; a longer lesson has a row of its own")
     longest: int = option(0, "tokens of the longest lesson, longer ones are left out; 0: the model's window")
     others: float = option(1.0, "part of the lessons that neither read nor draw that is kept")
+    reread: float = option(0.0, "part of the drawings that is read, too")
     unasked: float = option(0.1, "part of the drawing lessons without their text, for guidance")
     learn_prompts: bool = option(False, "learn what is asked, too")
     smoke: bool = option(False, "4 steps of a tiny model on made-up lessons")
@@ -148,7 +149,7 @@ def run_train(args: NativeVLMArguments, training: TrainingArguments) -> Any:
         training = replace(training, weight_decay=0.0)
     write = Sequences(processor.tokenizer, model.config.vocabulary, args.learn_prompts, model.config.rope == "placed")
     lessons = read_lessons(args.data, "train", args.lessons)
-    rows = PackedLessons(lessons, write, args.window, training.seed, args.unasked, longest, args.others)
+    rows = PackedLessons(lessons, write, args.window, training.seed, args.unasked, longest, args.others, args.reread)
     if rows.too_long:
         print(f"{rows.too_long} of {len(lessons)} lessons are longer than {longest} tokens and left out")
     evaluate, pad = None, processor.tokenizer.pad_token_id
