@@ -13,7 +13,6 @@ import torch
 
 #: Of the drawings behind the first, which takes the likeliest code always.
 TEMPERATURE, TOP_K = 0.7, 20
-_ROWS = 16  # that are drawn at once; more are slower on processors
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,22 +78,21 @@ def draw_prompts(
     best = once(prompts, **options)
     if tries < 2:
         return best
-    texts = [asked_text(processor, prompt) for prompt in prompts]
-    chances = [reading_chance(model, processor, codes, text) for codes, text in zip(best, texts, strict=True)]
-    again = [row for row, (_, right) in enumerate(chances) if not right for _ in range(tries - 1)]
-    if not again:
-        return best
+    by_chance = bool(options.get("do_sample", False))
     how = {"temperature": TEMPERATURE, "top_k": TOP_K, **options, "do_sample": True}
-    with torch.random.fork_rng(enabled=not options.get("do_sample", False)):
-        if not options.get("do_sample", False):
-            torch.manual_seed(0)
-        others: list[torch.Tensor] = []
-        for start in range(0, len(again), _ROWS):
-            others += once([prompts[row] for row in again[start : start + _ROWS]], **how)
-    for row, codes in zip(again, others, strict=True):
-        found = reading_chance(model, processor, codes, texts[row])
-        if found[0] > chances[row][0]:
-            best[row], chances[row] = codes, found
+    for row, prompt in enumerate(prompts):
+        text = asked_text(processor, prompt)
+        chance, right = reading_chance(model, processor, best[row], text)
+        if right:
+            continue
+        with torch.random.fork_rng(enabled=not by_chance):
+            if not by_chance:
+                torch.manual_seed(0)
+            others = once([prompt] * (tries - 1), **how)  # of each prompt by itself: no drawing depends on the others
+        for codes in others:
+            found = reading_chance(model, processor, codes, text)[0]
+            if found > chance:
+                best[row], chance = codes, found
     return best
 
 

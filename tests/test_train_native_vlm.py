@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from intermezzo.datasets_scripts.interleaved_lessons import picture_part, text_p
 from intermezzo.drawing import load_drawer
 from intermezzo.modeling.modeling_native_vlm import NativeVLMForCausalLM
 from intermezzo.modeling.modeling_score_tower import ScoreTowerModel
+from intermezzo.processing.alphatex_grammar import Score
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.grid_pictures import GridGeometry
 from intermezzo.processing.image_processing_score import ScoreImageProcessor
@@ -196,6 +198,16 @@ def test_native_vlm_trains_goes_on_and_loads(folder: Path, tmp_path: Path) -> No
     assert torch.equal(after["lm_head.weight"][:1024], before["lm_head.weight"][:1024])
 
 
+class Blind:
+    """A reader that finds no system anywhere, around a tower."""
+
+    def __init__(self, tower: Any) -> None:
+        self.model = SimpleNamespace(vision_tower=tower)
+
+    def __call__(self, pictures: list[Any]) -> list[Score]:
+        return [Score() for _ in pictures]
+
+
 def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Legal, parsable, and wrong."""
     torch.manual_seed(0)
@@ -206,7 +218,7 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     NativeVLMProcessor.for_model(config, ScoreImageProcessor(), tokenizer).save_pretrained(tmp_path / "model")
     tower = ScoreTowerModel(tower_config(labels=PackedSystems([folder / "b"]).space)).eval()
     monkeypatch.setattr(
-        evaluation_native_vlm, "load_parts", lambda request, reader: (*load_drawer(request.checkpoint), tower)
+        evaluation_native_vlm, "load_parts", lambda request, reader: (*load_drawer(request.checkpoint), Blind(tower))
     )
     options = {"quick": True, "guidance_scale": 2.0, "rows": 7, "columns": 6}
     report = evaluate(
@@ -221,6 +233,7 @@ def test_an_untrained_model_is_measured(folder: Path, tmp_path: Path, monkeypatc
     assert report.n == 2 and report.figures["parses"].value == 1 and report.figures["note_f1"].value < 0.5
     drawing = report.sections["drawing"]
     assert drawing["legal_grids"].value == 1 and 0 <= drawing["ink_iou"].value < 1 and not report.failures
+    assert drawing["note_f1"].value == drawing["codes_note_f1"].value == 0 <= drawing["tower_note_f1"].value < 1
     assert not report.is_met("note_f1") and report.is_met("drawing/legal_grids") and report.is_met("parses")
     for name in ("text alone", "text alone, the language model"):
         assert report.sections[name]["structure"].n == 2 and 0 <= report.sections[name]["note_completion"].value <= 1

@@ -18,6 +18,7 @@ from ..processing.alphatex_grammar import read_alphatex
 from ..processing.errors import InputError
 from ..processing.grid_pictures import grid_to_canvas
 from .evaluation_plain_systems import MAX_BARS, plain_systems
+from .evaluation_reader import PictureReader, load_reader
 from .evaluation_report import ROOT, EvaluationReport, Target
 from .image_vq_data import GridPictures
 from .image_vq_evaluation import codebook_use, psnr_db, read_canvas, reconstruct
@@ -32,8 +33,8 @@ TARGETS = {"note_f1_gap": Target(0.02, at_most=True), "codebook_usage": Target(0
 VERSIONS = ("original", "scaled", "blank", "note_f1")
 
 
-def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any]:
-    """The tokenizer and the dense tower that reads.
+def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any, PictureReader | None]:
+    """The tokenizer, the dense tower that reads, and the whole ScoreVLM around it, if there is one.
 
     Raises:
         InputError: One of them is not there.
@@ -45,7 +46,8 @@ def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any
         model = ImageVQModel.from_pretrained(request.checkpoint).float().eval()
     except (OSError, ValueError) as error:
         raise InputError(request.checkpoint, f"does not load: {str(error).splitlines()[0]}") from error
-    return model, load_tower(reader or str(ROOT / "checkpoints" / "score_vlm"))
+    folder = reader or str(ROOT / "checkpoints" / "score_vlm")
+    return model, load_tower(folder), load_reader(folder)
 
 
 def held_out_pictures(request: EvaluationRequest, model: Any, report: EvaluationReport) -> GridPictures:
@@ -66,17 +68,19 @@ def evaluate_image_vq(
     Args:
         request: `data` is a packed folder; without it plain systems are drawn.
         quick: Nothing is read, only pixels are compared.
-        reader: ScoreVLM checkpoint whose dense tower reads; the repository's own when `None`.
+        reader: ScoreVLM checkpoint that reads, or a tower alone; the repository's own when `None`.
 
     Returns:
         `stroke_f1` (ink without staff lines, 1 px tolerance), `stroke_f1_exact`, `ink_iou`, `psnr_db`, `codes` a
         picture, `codebook_usage`; `note_f1` of what is read off the reconstructions, and `note_f1_gap` to the
-        originals. Section `reading`: the originals, the same scaled down and up without codes, and a blank picture.
+        originals. Section `reading`: the originals. Section `tower alone`: the same figures where ScoreVLM's dense
+        tower reads by itself, in one look, told metre and strings; and the originals scaled down and up without codes,
+        and a blank picture.
 
     Raises:
         InputError: No checkpoint, no data.
     """
-    model, tower = load_parts(request, reader)
+    model, tower, whole = load_parts(request, reader)
     where = Path(request.data).name if request.data else "plain systems of one and two bars"
     report = EvaluationReport(request.stem, request.checkpoint, where, request.n, request.seed)
     report.task, report.dataset_type, report.targets = "image-to-image", "score_tab", dict(TARGETS)
@@ -85,6 +89,7 @@ def evaluate_image_vq(
     grids: list[np.ndarray] = []
     values: dict[str, list[float]] = {}
     counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in VERSIONS}
+    read: dict[str, list[tuple[int, int, int]]] = {"original": [], "note_f1": []}
     for i in request.track(range(len(pictures)), "pictures", len(pictures)):
         row = pictures[i]
         if row["picture"] is None or len(grids) == request.n:
@@ -96,6 +101,9 @@ def evaluate_image_vq(
             values.setdefault(name, []).append(value)
         if not quick:
             count_notes(counts, row, again, pictures, tower)
+        if not quick and whole is not None:
+            for name, score in zip(read, whole([row["canvas"], again]), strict=True):
+                read[name].append(note_counts(score, read_alphatex(row["text"])))
     if not grids:
         raise InputError(request.data, "holds no picture that fits the grid")
     report.n = len(grids)
@@ -105,10 +113,13 @@ def evaluate_image_vq(
     for name, value in (("codebook_usage", usage), ("codebook_perplexity", perplexity)):
         report.figures[name] = Estimate(value, value, value, len(grids))
     if not quick:
-        read = {name: note_f1(found, pieces, request.seed) for name, found in counts.items()}
-        report.figures["note_f1"] = read.pop("note_f1")
-        report.figures["note_f1_gap"] = gap(counts, pieces, request.seed)
-        report.sections["reading"] = read
+        alone = reading_figures(counts, pieces, request.seed)
+        figures = alone if whole is None else reading_figures(read, pieces, request.seed)
+        report.figures |= {name: figures.pop(name) for name in ("note_f1", "note_f1_gap")}
+        report.sections["reading"] = figures
+        if whole is not None:
+            report.sections["tower alone"] = alone
+            report.notes.append("Read by the whole ScoreVLM; `tower alone` is its dense tower by itself, in one look.")
     return report
 
 
@@ -138,6 +149,12 @@ def count_notes(
     }
     for name, canvas in versions.items():
         counts[name].append(note_counts(read_canvas(tower, canvas, row, pictures.space), truth))
+
+
+def reading_figures(counts: dict[str, list[tuple[int, int, int]]], pieces: list[str], seed: int) -> dict[str, Estimate]:
+    """F1 of each version, and what the codes cost."""
+    figures = {name: note_f1(found, pieces, seed) for name, found in counts.items()}
+    return figures | {"note_f1_gap": gap(counts, pieces, seed)}
 
 
 def note_f1(found: list[tuple[int, int, int]], pieces: list[str], seed: int) -> Estimate:

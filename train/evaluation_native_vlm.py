@@ -16,6 +16,7 @@ from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.errors import InputError
 from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS, TRIES
 from .evaluation_museformer import read_options
+from .evaluation_reader import PictureReader, load_reader
 from .evaluation_report import ROOT, EvaluationReport, Failure, Target
 from .metrics_common import Estimate, proportion, ratio
 from .metrics_tab import PairScores, note_counts, score_pair, summarise
@@ -68,17 +69,15 @@ class Options:
         return {"guidance_scale": self.guidance_scale, "tries": self.tries, **sizes}
 
 
-def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any, Any]:
-    """Model, processor, and the dense tower that reads drawings."""
+def load_parts(request: EvaluationRequest, reader: str | None) -> tuple[Any, Any, PictureReader]:
+    """Model, processor, and the ScoreVLM that reads drawings."""
     from ..drawing import load_drawer
-    from ..modeling.modeling_score_vlm import ScoreVLMForConditionalGeneration
 
-    folder = reader or str(ROOT / "checkpoints" / "score_vlm")
-    if not (Path(folder) / "config.json").is_file():
-        raise InputError(folder, "is no ScoreVLM checkpoint; it has to read the drawings back")
-    tower = ScoreVLMForConditionalGeneration.from_pretrained(folder).vision_tower.float().eval()
     model, processor = load_drawer(request.checkpoint)
-    return model, processor, tower.to(model.device)
+    whole = load_reader(folder := reader or str(ROOT / "checkpoints" / "score_vlm"), model.device)
+    if whole is None:
+        raise InputError(folder, "is no ScoreVLM checkpoint; it has to read the drawings back")
+    return model, processor, whole
 
 
 def lessons_of_split(
@@ -150,25 +149,28 @@ def draw_or_tell(
 
 
 def measure_drawing(
-    model: Any, processor: Any, tower: Any, lessons: Sequence[dict[str, Any]], request: EvaluationRequest,
+    model: Any, processor: Any, whole: PictureReader, lessons: Sequence[dict[str, Any]], request: EvaluationRequest,
     failures: list[Failure], options: Options,
 ) -> dict[str, Estimate]:  # fmt: skip
-    """Figures of drawings, read back by the dense tower: `note_f1` against what was asked, `codes_note_f1` of the true
-    pictures, decoded from their codes, `legal_grids`, `ink_iou`.
+    """Figures of drawings, read back by ScoreVLM: `note_f1` against what was asked, `codes_note_f1` of the true
+    pictures, decoded from their codes, both again by its dense tower alone (`tower_…`); `legal_grids`, `ink_iou`.
     """
     from ..datasets_scripts.interleaved_lessons import part_codes
     from .native_vlm_evaluation import read_drawing
 
     drawings: dict[int, Any] = {}
+    tower = whole.model.vision_tower
     for numbers in request.track(by_size(lessons, 1, options.batch), "drawing"):
         for i, picture in draw_or_tell(model, processor, lessons, numbers, failures, options).items():
             text, true = lessons[i]["parts"]
-            drawings[i] = read_drawing(model, processor, picture, text["text"], part_codes(true), tower)
-    counts: dict[str, list[tuple[int, int, int]]] = {"note_f1": [], "codes_note_f1": []}
+            drawings[i] = read_drawing(model, processor, picture, text["text"], part_codes(true), tower, whole)
+    counts: dict[str, list[tuple[int, int, int]]] = {}
+    read = {"note_f1": "whole_read", "codes_note_f1": "whole_true_read"}
+    read |= {"tower_note_f1": "read", "tower_codes_note_f1": "true_read"}
     for i, lesson in enumerate(lessons):
         truth, one = read_alphatex(lesson["parts"][0]["text"]), drawings.get(i)
-        counts["note_f1"].append(note_counts(one.read if one else Score(), truth))
-        counts["codes_note_f1"].append(note_counts(one.true_read if one else Score(), truth))
+        for name, version in read.items():
+            counts.setdefault(name, []).append(note_counts(getattr(one, version) if one else Score(), truth))
     pieces = piece_names(lessons)
     figures = {"legal_grids": proportion([i in drawings for i in range(len(lessons))], pieces)}
     for name, found in counts.items():
@@ -236,7 +238,7 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
         InputError: No checkpoint, or a setting that does not exist.
     """
     options = read_options(Options, settings)
-    model, processor, tower = load_parts(request, reader)
+    model, processor, whole = load_parts(request, reader)
     failures: list[Failure] = []
     where, to_read, to_draw = lessons_of_split(request, model.image_vq, failures)
     report = EvaluationReport(request.stem, request.checkpoint, where, len(to_read), request.seed)
@@ -247,18 +249,18 @@ def evaluate_native_vlm(request: EvaluationRequest, *, reader: str | None = None
             model, processor, to_read, request, options, False
         )
     to_draw = to_draw[: options.drawings or None]
-    report.sections["drawing"] = measure_drawing(model, processor, tower, to_draw, request, report.failures, options)
+    report.sections["drawing"] = measure_drawing(model, processor, whole, to_draw, request, report.failures, options)
     report.sections["speed"] = measure_speed(model, processor, to_draw[: options.timed], request, options)
     if options.texts:
         report.sections |= measure_texts(model, processor, to_read[: options.texts], request, options)
     report.facts["parameters"] = sum(p.numel() for p in model.parameters())
     report.facts |= {"guidance_scale": options.guidance_scale, "tries": options.tries, "num_beams": options.num_beams}
     report.notes += [
-        "Pictures are read from their codes; drawings are read back by the dense tower of ScoreVLM alone.",
-        "Each drawing is the one of up to `tries` that the model itself reads best; the tower does not choose.",
+        "Pictures are read from their codes; drawings are read back by ScoreVLM, which is not told what was asked for.",
+        "Each drawing is the one of up to `tries` that the model itself reads best; ScoreVLM does not choose.",
         "Texts alone are sampled at temperature 0.7 without the grammar; the language model is that of `lm`.",
-        "`codes_note_f1`: what the tower reads off the true pictures after the codes; drawings can not beat it.",
-        "The tower is told the metre, the strings and the staves of what was asked for.",
+        "`codes_note_f1`: what it reads off the true pictures after the codes.",
+        "`tower_…`: what its dense tower reads alone, in one look, told metre, strings and staves.",
         "`ink_iou`: overlap with the engraver's picture as the lessons have it, beats in columns, after the codes.",
     ]
     return report

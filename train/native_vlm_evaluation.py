@@ -115,16 +115,21 @@ class Drawing:
         read: The score on it; empty where the tower's reader can make nothing of it.
         true_read: The score on the true picture, decoded from its codes: no drawing can be expected to beat it.
         ink_iou: Ink overlap with that picture.
+        whole_read, whole_true_read: What the whole ScoreVLM reads, where it was asked.
     """
 
     picture: Image.Image
     read: Score
     true_read: Score
     ink_iou: float
+    whole_read: Score | None = None
+    whole_true_read: Score | None = None
 
 
 @torch.no_grad()
-def read_drawing(model: Any, processor: Any, drawn: Image.Image, text: str, codes: np.ndarray, tower: Any) -> Drawing:
+def read_drawing(
+    model: Any, processor: Any, drawn: Image.Image, text: str, codes: np.ndarray, tower: Any, whole: Any = None
+) -> Drawing:
     """Reads a drawing back.
 
     Args:
@@ -133,13 +138,17 @@ def read_drawing(model: Any, processor: Any, drawn: Image.Image, text: str, code
         text: What was asked for.
         codes: `(h, w)`, the true picture.
         tower: `ScoreTowerModel`.
+        whole: `PictureReader`, to read both pictures, too.
     """
     staff = read_alphatex(text).staves[0]
     about: dict[str, Any] = {"score": "score" in staff.show, "strings": staff.strings}
     about["metre"] = staff.bars[0].time_signature or (4, 4)
     true = model.decode_pictures([torch.from_numpy(np.asarray(codes, dtype=np.int64))])[0]
     scores = [_read_or_nothing(tower, processor.to_canvas(picture, about["score"]), about) for picture in (drawn, true)]
-    return Drawing(drawn, scores[0], scores[1], _overlap(drawn, true))
+    found = Drawing(drawn, scores[0], scores[1], _overlap(drawn, true))
+    if whole is not None:
+        found.whole_read, found.whole_true_read = whole([picture.convert("L") for picture in (drawn, true)])
+    return found
 
 
 def _overlap(first: Image.Image, second: Image.Image) -> float:
