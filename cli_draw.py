@@ -26,7 +26,7 @@ def draw(
     guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = 1.5,
     tries: Annotated[
         int, typer.Option(help="Drawings of each system at most; the one that the model reads best is kept.")
-    ] = 4,
+    ] = 3,
     seed: Annotated[int | None, typer.Option(help="Draw with chance; without it always the likeliest.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub name; without it the one that comes along.")

@@ -128,7 +128,7 @@ def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def draw_text(
-    model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None, tries: int = 4
+    model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None, tries: int = 3
 ) -> Image.Image:
     """Draws a whole text, system by system.
 
@@ -155,7 +155,7 @@ def draw(
     out: str | Path | None = None,
     read: bool = False,
     guidance: float = 1.5,
-    tries: int = 4,
+    tries: int = 3,
     seed: int | None = None,
     model: str | Path | None = None,
     device: str = "auto",

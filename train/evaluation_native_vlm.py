@@ -152,9 +152,7 @@ def measure_drawing(
     model: Any, processor: Any, whole: PictureReader, lessons: Sequence[dict[str, Any]], request: EvaluationRequest,
     failures: list[Failure], options: Options,
 ) -> dict[str, Estimate]:  # fmt: skip
-    """Figures of drawings, read back by ScoreVLM: `note_f1` against what was asked, `codes_note_f1` of the true
-    pictures, decoded from their codes, both again by its dense tower alone (`tower_…`); `legal_grids`, `ink_iou`.
-    """
+    """Draws, reads back, and counts; see `drawing_figures`."""
     from ..datasets_scripts.interleaved_lessons import part_codes
     from .native_vlm_evaluation import read_drawing
 
@@ -164,6 +162,18 @@ def measure_drawing(
         for i, picture in draw_or_tell(model, processor, lessons, numbers, failures, options).items():
             text, true = lessons[i]["parts"]
             drawings[i] = read_drawing(model, processor, picture, text["text"], part_codes(true), tower, whole)
+    return drawing_figures(drawings, lessons, request.seed)
+
+
+def drawing_figures(drawings: dict[int, Any], lessons: Sequence[dict[str, Any]], seed: int) -> dict[str, Estimate]:
+    """Figures of drawings, read back by ScoreVLM: `note_f1` against what was asked, `codes_note_f1` of the true
+    pictures, decoded from their codes, both again by its dense tower alone (`tower_…`); `legal_grids`, `ink_iou`.
+
+    Args:
+        drawings: `Drawing` by the number of its lesson; one that is missing was not drawn.
+        lessons: All that were asked for.
+        seed: Of the intervals.
+    """
     counts: dict[str, list[tuple[int, int, int]]] = {}
     read = {"note_f1": "whole_read", "codes_note_f1": "whole_true_read"}
     read |= {"tower_note_f1": "read", "tower_codes_note_f1": "true_read"}
@@ -175,9 +185,9 @@ def measure_drawing(
     figures = {"legal_grids": proportion([i in drawings for i in range(len(lessons))], pieces)}
     for name, found in counts.items():
         halves = [(predicted + true) / 2 for _, predicted, true in found]
-        figures[name] = ratio([float(hit) for hit, _, _ in found], halves, pieces, seed=request.seed, unit="notes")
+        figures[name] = ratio([float(hit) for hit, _, _ in found], halves, pieces, seed=seed, unit="notes")
     overlap = [drawings[i].ink_iou if i in drawings else 0.0 for i in range(len(lessons))]
-    figures["ink_iou"] = ratio(overlap, [1.0] * len(overlap), pieces, seed=request.seed)
+    figures["ink_iou"] = ratio(overlap, [1.0] * len(overlap), pieces, seed=seed)
     return figures
 
 

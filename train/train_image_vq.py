@@ -66,6 +66,7 @@ class ImageVQArguments:
     read_only: bool = option(False, "only the head that reads the codes learns: a first stage, three times as fast")
     decoder_only: bool = option(False, "the codes stay what they are, and what was built with them good; needs --model")
     decoder_table: bool = option(False, "give the decoder a table of the codes, if it has none")
+    looks_weight: float = option(0.0, "how much pictures have to look like the originals to the eyes of --tower")
     digit_weight: float = option(-1.0, "how much more a pixel on a digit counts; below 0: as the model has it")
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
@@ -184,13 +185,20 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     if args.packed_validation:
         held_out = pictures_of(args, args.packed_validation, model, 0.0)
         evaluate = lambda m: evaluate_image_vq(m, held_out, args.validation_pictures)  # noqa: E731
+    loss = image_vq_loss
+    if args.looks_weight:
+        if not args.tower or args.read_only:
+            raise InputError(None, "looks_weight needs the eyes of a tower (--tower FOLDER), and not read_only")
+        from .image_vq_looks import LossWithLooks
+
+        loss = LossWithLooks(load_tower(args.tower), args.looks_weight)
     training.batch_size = 1  # a row is a bucket, which is a batch already
     return train(
         model,
         Buckets(pictures, args.pixels, training.seed),
         training,
         collate=PictureCollate(model.config.geometry, model.config.reading_labels),
-        loss_fn=image_vq_loss,
+        loss_fn=loss,
         evaluate_fn=evaluate,
         processor=processor_of(model),
     )
