@@ -182,7 +182,7 @@ def _add_paint(app: FastAPI, office: Office, work: Any) -> None:
         seed: Annotated[int, Form(ge=0, lt=2**31, description="The same seed paints the same.")] = 0,
         steps: Annotated[str | None, Form(description="Steps of each level, such as 8,4,2,1.", max_length=40)] = None,
         temperature: Annotated[float, Form(gt=0, le=10)] = 1.0,
-        cfg: Annotated[float, Form(ge=0, le=20, description="How closely wishes are followed.")] = 1.0,
+        cfg: Annotated[float | None, Form(ge=0, le=20, description="How closely wishes are followed; else 2.")] = None,
         sparsity_bias: Annotated[float, Form(ge=-20, le=20)] = 0.0,
         top_p: Annotated[float, Form(gt=0, le=1)] = 1.0,
         gif: Annotated[bool, Form(description="Also a GIF of how it grew.")] = False,

@@ -160,7 +160,7 @@ class Painting:
 
     def __call__(
         self, folder: Path, papers: Sequence[Paper], *, mask: str | None = None, bars: int | None = None,
-        num_samples: int = 1, steps: str | None = None, cfg: float = 1.0, **settings: Any,
+        num_samples: int = 1, steps: str | None = None, cfg: float | None = None, **settings: Any,
     ) -> PaintAnswer:  # fmt: skip
         """Paints from nothing, or on after (or into) the first upload; settings as of `painting.paint`."""
         from .painting import paint, whole_numbers

@@ -114,13 +114,18 @@ def evaluate_image_vq(
         report.figures[name] = Estimate(value, value, value, len(grids))
     if not quick:
         alone = reading_figures(counts, pieces, request.seed)
-        figures = alone if whole is None else reading_figures(read, pieces, request.seed)
-        report.figures |= {name: figures.pop(name) for name in ("note_f1", "note_f1_gap")}
-        report.sections["reading"] = figures
-        if whole is not None:
-            report.sections["tower alone"] = alone
-            report.notes.append("Read by the whole ScoreVLM; `tower alone` is its dense tower by itself, in one look.")
+        tell_reading(report, alone, None if whole is None else reading_figures(read, pieces, request.seed))
     return report
+
+
+def tell_reading(report: EvaluationReport, alone: dict[str, Estimate], whole: dict[str, Estimate] | None) -> None:
+    """Puts what was read into the report: by the whole ScoreVLM if it was asked, otherwise by the tower alone."""
+    figures = dict(alone if whole is None else whole)
+    report.figures |= {name: figures.pop(name) for name in ("note_f1", "note_f1_gap")}
+    report.sections["reading"] = figures
+    if whole is not None:
+        report.sections["tower alone"] = alone
+        report.notes.append("Read by the whole ScoreVLM; `tower alone` is its dense tower by itself, in one look.")
 
 
 def compare(again: np.ndarray, picture: np.ndarray, codes: np.ndarray) -> dict[str, float]:
