@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .processing.native_settings import GUIDANCE, TRIES
+
 _EXAMPLES = """[bold]Examples[/bold]
 
 intermezzo draw song.alphatex                (out/song.png)
@@ -23,10 +25,10 @@ def draw(
         Path | None, typer.Option(help="Folder for NAME.png or NAME.alphatex; texts are printed without it.")
     ] = None,
     read: Annotated[bool, typer.Option("--read", help="Read pictures of one system each, by the same model.")] = False,
-    guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = 1.5,
+    guidance: Annotated[float, typer.Option(help="How closely the text is followed; 1 is as learnt.")] = GUIDANCE,
     tries: Annotated[
         int, typer.Option(help="Drawings of each system at most; the one that the model reads best is kept.")
-    ] = 3,
+    ] = TRIES,
     seed: Annotated[int | None, typer.Option(help="Draw with chance; without it always the likeliest.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub name; without it the one that comes along.")

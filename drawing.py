@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .processing.alphatex_grammar import Score, read_alphatex, strip_invisible, write_alphatex
 from .processing.errors import InputError
+from .processing.native_settings import GUIDANCE, TRIES
+from .reading_outputs import unique_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -128,7 +129,7 @@ def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def draw_text(
-    model: Any, processor: Any, text: str, guidance: float = 1.5, seed: int | None = None, tries: int = 3
+    model: Any, processor: Any, text: str, guidance: float = GUIDANCE, seed: int | None = None, tries: int = TRIES
 ) -> Image.Image:
     """Draws a whole text, system by system.
 
@@ -154,8 +155,8 @@ def draw(
     inputs: Iterable[str | Path],
     out: str | Path | None = None,
     read: bool = False,
-    guidance: float = 1.5,
-    tries: int = 3,
+    guidance: float = GUIDANCE,
+    tries: int = TRIES,
     seed: int | None = None,
     model: str | Path | None = None,
     device: str = "auto",
@@ -192,7 +193,7 @@ def draw(
     loaded, processor = drawer or load_drawer(model, device)
     results: list[DrawResult] = []
     for file in tqdm(files, desc="reading" if read else "drawing", unit="file", disable=not progress, leave=False):
-        result = DrawResult(_name_apart(file.stem, {other.name for other in results}))
+        result = DrawResult(unique_name(file.stem, {other.name for other in results}, "-"))
         try:
             if read:
                 _read(result, file, loaded, processor)
@@ -209,11 +210,6 @@ def draw(
             _write(result, Path(out))
         results.append(result)
     return results
-
-
-def _name_apart(name: str, taken: Container[str]) -> str:
-    """Two files of one name in different folders must not overwrite each other."""
-    return next(tried for tried in chain([name], (f"{name}-{number}" for number in count(2))) if tried not in taken)
 
 
 def _draw(

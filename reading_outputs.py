@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,11 +135,11 @@ def write_whole(target: Path, content: bytes) -> None:
         raise
 
 
-def unique_name(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: Container[str], mark: str = "_") -> str:
     """The name, or with a number behind it where it is taken: `song`, `song_2`, `song_3`."""
     number, found = 2, name
     while found in taken:
-        found, number = f"{name}_{number}", number + 1
+        found, number = f"{name}{mark}{number}", number + 1
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.errors import InputError
+from ..processing.native_settings import GUIDANCE
 from . import widgets
 from .limits import check_text
 from .models import Models
@@ -60,7 +61,7 @@ def build(models: Models, words: Words) -> None:
             with gr.Row(elem_classes="im-pills"):
                 names = EXAMPLES[words.language]
                 buttons = [gr.Button(name, size="sm", elem_classes="im-soft") for name in names]
-            guidance = gr.Slider(1, 4, 1.5, step=0.5, label=words["guidance"])
+            guidance = gr.Slider(1, 4, GUIDANCE, step=0.5, label=words["guidance"])
             with gr.Row():
                 chance = gr.Checkbox(False, label=words["chance"], min_width=120)
                 seed = gr.Number(0, label=words["seed"], precision=0, minimum=0, maximum=2**31 - 1, min_width=100)

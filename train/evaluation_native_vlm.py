@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.errors import InputError
-from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS, TRIES
+from ..processing.native_settings import GUIDANCE, NUM_BEAMS, TRIES
 from .evaluation_museformer import read_options
 from .evaluation_reader import PictureReader, load_reader
 from .evaluation_report import ROOT, EvaluationReport, Failure, Target

@@ -14,7 +14,7 @@ from ..processing.alphatex_grammar import Score, read_alphatex
 from ..processing.native_choosing import draw_prompts, left_padded
 from ..processing.native_places import drawing_prompt
 from ..processing.native_reading import read_prompts
-from ..processing.processing_native_vlm import GUIDANCE, NUM_BEAMS, TRIES
+from ..processing.native_settings import GUIDANCE, NUM_BEAMS, TRIES
 from .image_vq_evaluation import read_canvas
 from .metrics_image import image_match
 from .native_vlm_data import LessonCollate, PackedLessons
