@@ -35,6 +35,7 @@ from .serving_answers import CompareAnswer, ComposeAnswer, PaintAnswer, Problem,
 from .serving_limits import Gate, Limits, Refused
 from .serving_office import Metrics, Office
 from .serving_page import PAGE
+from .serving_memory import memory_given_back, use_few_arenas
 from .serving_queue import Dropped
 from .serving_works import WORKS, find_checkpoints
 
@@ -66,7 +67,8 @@ def create_app(works: Mapping[str, Any], limits: Limits | None = None, threads: 
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        with memory_given_back():
+            yield
         office.stopping = True
         await run_in_threadpool(office.close)
 
@@ -277,6 +279,7 @@ def serve(
     limits = limits or Limits()
     if batch < 1:
         raise InputError(None, f"batch is {batch}; it must be at least 1")
+    use_few_arenas()
     with _listen(host, port) as listening:
         works = load_works(find_checkpoints(models), limits, device, views, batch)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of what is wrong in an upload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,6 +211,26 @@ class ImageVQModel(ImageVQPreTrainedModel):
         self.config.decoder_table = True
         self.decoder.table = CodeTable(self.config.codebook_size, self.config.channels[-1])
         nn.init.zeros_(self.decoder.table.weight)
+
+    def renew_decoder(self, channels: Sequence[int], code_depth: int) -> None:
+        """Puts a decoder of other sizes in place of this one; it begins at the codes' small pictures, side by side.
+
+        Args:
+            channels: As in the configuration, from the finest size to the codes.
+            code_depth: Residual blocks at the size of the codes.
+
+        Raises:
+            InputError: The codes are no small pictures, so an encoder of the old sizes would be left; impossible sizes.
+        """
+        if self.config.codebook != "patches":
+            raise InputError(None, f"only a model of small pictures gets a new decoder, not one of {self.config.codebook}")
+        changes = {"channels": list(channels), "code_depth": code_depth, "decoder_table": False}
+        try:
+            self.config = self.config.__class__.from_dict({**self.config.to_dict(), **changes})
+        except ValueError as error:
+            raise InputError(None, str(error)) from error
+        self.decoder = PatchDecoder(self.config)
+        self.decoder.apply(self._init_weights)
 
     def _draw(self, values: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """Logits of ink of values `(B, D, h, w)` and codes `(B, h, w)`."""

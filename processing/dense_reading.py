@@ -15,11 +15,10 @@ import numpy as np
 
 from .alphatex_types import STANDARD_TUNINGS, Bar, Beat, Note, Score, Staff, Track, beat_length
 from .alphatex_visible import SCORE_ONLY_NOTE
-from .bar_filling import MIN_PROBABILITY, fill_bar
+from .bar_filling import MIN_PROBABILITY, TICKS, fill_bar
 from .dense_labels import SLOT_PX, effect_from_key
 from .flag_choice import agree, choose_flags
 
-TICKS = 26_880  # of a whole note: holds 64ths with two dots, and tuplets of 3, 5 and 7
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
 PICKUP_PRIOR = -7.0  # natural log; a first bar is taken as a pick-up only when the sum fits much worse otherwise
 MAX_CANDIDATES = 48  # in one voice of one bar; an untrained reader sees beats everywhere, and must not hang
@@ -235,8 +234,8 @@ class DenseReader:
         path, score, total = fill_bar(options, absent, capacity)
         short = False
         if first:
-            free, free_score, free_total = fill_bar(options, absent, None)
-            if 0 < free_total < capacity and (path is None or free_score + PICKUP_PRIOR > score):
+            free, free_score, free_total = fill_bar(options, absent, capacity, full=False)
+            if free and 0 < free_total < capacity and (path is None or free_score + PICKUP_PRIOR > score):
                 path, score, total, short = free, free_score, free_total, True
         if path is None:
             path, score, total = fill_bar(options, absent, None)

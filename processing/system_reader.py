@@ -300,9 +300,11 @@ class SystemReader:
             enabled=self.grammar,
         )
         if evidence is not None and self.grammar:
-            accepted = self._accept(features, start, draft, rules)
+            accepted, forbidden = self._accept(features, start, draft, rules)
             if accepted and accepted[-1] == tokenizer.eos_token_id:
                 return tokenizer.decode(accepted[:-1])
+            if forbidden and bars_close(reading.score):
+                return write_alphatex(reading.score)  # rare, but alphaTex: with evidence behind it, better than none
         ids = torch.tensor([start + accepted], device=device)
         out = self.model.generate(
             input_ids=ids,
@@ -316,8 +318,12 @@ class SystemReader:
         )
         return tokenizer.decode(out[0, len(start) :], skip_special_tokens=True)
 
-    def _accept(self, features: Any, start: list[int], draft: list[int], rules: Any) -> list[int]:
-        """The draft up to the first token that greedy decoding would choose otherwise."""
+    def _accept(self, features: Any, start: list[int], draft: list[int], rules: Any) -> tuple[list[int], bool]:
+        """The draft up to the first token that greedy decoding would choose otherwise.
+
+        Returns:
+            What is kept, and whether it ends because the grammar forbids what follows, not because another is likelier.
+        """
         import torch
 
         whole = torch.tensor([start + draft], device=self.model.device)
@@ -325,10 +331,11 @@ class SystemReader:
         accepted: list[int] = []
         for place, wanted in enumerate([*draft, self.processor.tokenizer.eos_token_id]):
             prefix = whole[:, : len(start) + place]
-            if int(rules(prefix, logits[place : place + 1]).argmax()) != wanted:
-                break
+            choices = rules(prefix, logits[place : place + 1])[0]
+            if int(choices.argmax()) != wanted:
+                return accepted, bool(choices[wanted] == -torch.inf)
             accepted.append(wanted)
-        return accepted
+        return accepted, False
 
     def _result(self, text: str, dense: DenseReading, metre: Metre, seconds: float) -> SystemReading:
         try:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from intermezzo.datasets_scripts.guitar_parts import iter_system_jobs
+from intermezzo.processing.alphatex_fitting import fillable
 from intermezzo.processing.alphatex_grammar import Beat, bars_close, read_alphatex, write_alphatex
-from intermezzo.processing.bar_filling import fill_bar
+from intermezzo.processing.bar_filling import TICKS, fill_bar
 from intermezzo.processing.dense_labels import build_label_space
 from intermezzo.processing.dense_reading import (
-    TICKS,
     BeatReading,
     DenseReader,
     close_bar,
@@ -193,11 +193,30 @@ def test_rests_make_every_length_that_64ths_can() -> None:
     assert rests_for(Fraction(0)) == [] and rests_for(Fraction(1, 12)) is None
 
 
-def brute_force(options: list[dict], absent: list[float], capacity: int | None) -> float:
+#: Length in ticks of the choices (duration exponent, dots, tuplet, grace); 0 is a grace note.
+LENGTHS = {0: (3, 0, 0, 1), 1680: (4, 0, 0, 0), 1120: (4, 0, 1, 0), 1344: (4, 0, 2, 0), 2240: (3, 0, 1, 0), 3360: (3, 0, 0, 0)}
+
+
+def may_be_written(lengths: list[int], capacity: int, full: bool) -> bool:
+    """The rules of `fill_bar`, said once more: sums, tuplets that are complete, grace notes with a beat behind them."""
+    total = 0
+    for length in lengths:
+        parts = Fraction(total, TICKS).denominator
+        if parts % 3 == 0 and length not in (0, 1120, 2240):
+            return False
+        if parts % 5 == 0 and length not in (0, 1344):
+            return False
+        total += length
+        if not fillable(Fraction(capacity - total, TICKS)):
+            return False
+    whole = total == capacity if full else Fraction(total, TICKS).denominator in (1, 2, 4, 8, 16, 32)
+    return whole and (not lengths or lengths[-1] != 0)
+
+
+def brute_force(options: list[dict], absent: list[float], capacity: int | None, full: bool) -> float:
     best = -np.inf
     for choice in itertools.product(*([None, *lengths] for lengths in options)):
-        total = sum(length for length in choice if length is not None)
-        if capacity is not None and total != capacity:
+        if capacity is not None and not may_be_written([n for n in choice if n is not None], capacity, full):
             continue
         score = sum(
             np.log(max(gone, 1e-4)) if length is None else lengths[length][0]
@@ -209,21 +228,34 @@ def brute_force(options: list[dict], absent: list[float], capacity: int | None) 
 
 def test_the_fullest_choice_is_found_as_by_trying_all() -> None:
     chance = random.Random(1)
+    found = 0
     for _ in range(150):
         options = [
-            {length: (-chance.random() * 5, ("choice", length)) for length in chance.sample((0, 1, 2, 3, 4, 6), 3)}
-            for _ in range(chance.randrange(1, 5))
+            {length: (-chance.random() * 5, LENGTHS[length]) for length in chance.sample(sorted(LENGTHS), 3)}
+            for _ in range(chance.randrange(1, 6))
         ]
         absent = [chance.random() for _ in options]
-        for capacity in (None, 4, 8):
-            path, score, total = fill_bar(options, absent, capacity)
-            wanted = brute_force(options, absent, capacity)
+        for capacity, full in ((None, True), (3360, True), (6720, True), (6720, False)):
+            path, score, total = fill_bar(options, absent, capacity, full)
+            wanted = brute_force(options, absent, capacity, full)
             if path is None:
                 assert wanted == -np.inf
                 continue
+            found += capacity is not None
             assert score == pytest.approx(wanted)
-            assert total == sum(choice[1] for _, choice in path) and (capacity is None or total == capacity)
+            lengths = [length for _, choice in path for length, same in LENGTHS.items() if choice == same]
+            assert total == sum(lengths) and (capacity is None or may_be_written(lengths, capacity, full))
             assert [i for i, _ in path] == sorted({i for i, _ in path})
+    assert found > 150
+
+
+def test_a_tuplet_is_read_whole_though_its_first_note_looks_like_another() -> None:
+    third, fifth, plain = (4, 0, 1, 0), (4, 0, 2, 0), (4, 0, 0, 0)
+    options = [{1120: (-0.1, third), 1344: (-2.0, fifth), 1680: (-3.0, plain)}, *[{1344: (-0.1, fifth)}] * 4]
+    options += [{1680: (-0.1, plain), 1344: (-3.0, fifth)}] * 4
+    path, _, total = fill_bar(options, [1e-6] * 9, 13_440)
+    assert path is not None and total == 13_440
+    assert [choice for _, choice in path] == [fifth] * 5 + [plain] * 4
 
 
 def test_peaks_and_their_neighbours() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from intermezzo.configuration.configuration_image_vq import ImageVQConfig, image_vq_glyphs
+from intermezzo.configuration.configuration_image_vq import ImageVQConfig, image_vq_glyphs, image_vq_tiny
 from intermezzo.configuration.configuration_native_vlm import native_vlm_tiny
 from intermezzo.datasets_scripts.guitar_parts import PLAIN_STYLE, generate_piece, iter_system_jobs
 from intermezzo.modeling.modeling_image_vq import ImageVQModel
@@ -17,6 +17,7 @@ from intermezzo.modeling.modeling_native_vlm import NativeVLMForCausalLM
 from intermezzo.modeling.native_start import start_codes_from_patches
 from intermezzo.modeling.quantizers import PatchQuantizer
 from intermezzo.processing.errors import InputError
+from intermezzo.train.train_image_vq import ImageVQArguments, build_model
 from intermezzo.train.train_image_vq import main as train_image_vq
 from intermezzo.train.train_score_vlm import main as train_score_vlm
 
@@ -161,6 +162,42 @@ def test_a_codebook_is_found_and_its_decoder_trained(tmp_path: Path) -> None:
     before, after = (ImageVQModel.from_pretrained(folder) for folder in (found, f"{run}/final"))
     assert torch.equal(before.quantizer.codebook, after.quantizer.codebook)
     assert not torch.equal(before.decoder.out.weight, after.decoder.out.weight)
+    larger = ["--decoder_channels", "4", "4", "8", "--decoder_depth", "2"]
+    train_image_vq([*flags, *larger, "--model", f"{run}/final", "--output_dir", f"{run}/larger"])
+    renewed = ImageVQModel.from_pretrained(f"{run}/larger/final")
+    assert torch.equal(before.quantizer.codebook, renewed.quantizer.codebook)
+    assert renewed.config.channels == (4, 4, 8) and len(renewed.decoder.middle) == 2
+
+
+def test_a_new_decoder_begins_at_the_small_pictures() -> None:
+    torch.manual_seed(0)
+    model = ImageVQModel(image_vq_glyphs(codebook_size=16, channels=(4, 4, 4)))
+    codes = torch.arange(16).view(1, 4, 4)
+    begun = model.eval().decode(codes)
+    torch.nn.init.normal_(model.decoder.out.weight)
+    assert not torch.allclose(begun, model.decode(codes))
+    model.renew_decoder([8, 4, 16], 3)
+    model.eval()
+    assert torch.allclose(begun, model.decode(codes)) and model.config.code_depth == 3
+    assert len(model.decoder.middle) == 3 and model.decoder.inp.conv.out_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "message"),
+    [
+        (lambda: ImageVQModel(image_vq_tiny()), [4, 4, 4], "only a model of small pictures"),
+        (lambda: ImageVQModel(image_vq_glyphs(codebook_size=16, channels=(4, 4, 4))), [4, 4], "need 3 channels"),
+    ],
+)
+def test_decoders_that_can_not_be_renewed_are_refused(model: Any, channels: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model().renew_decoder(channels, 1)
+
+
+def test_a_new_decoder_is_not_for_models_whose_codes_learn(tmp_path: Path) -> None:
+    ImageVQModel(image_vq_glyphs(codebook_size=16, channels=(4, 4, 4))).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="decoder_channels goes with --decoder_only"):
+        build_model(ImageVQArguments(model=str(tmp_path), decoder_channels=[4, 4, 4]))
 
 
 def test_plain_is_for_generated_pieces(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ class ImageVQArguments:
     read_only: bool = option(False, "only the head that reads the codes learns: a first stage, three times as fast")
     decoder_only: bool = option(False, "the codes stay what they are, and what was built with them good; needs --model")
     decoder_table: bool = option(False, "give the decoder a table of the codes, if it has none")
+    decoder_channels: list[int] = option([], "give a model of small pictures a new decoder of these widths")  # noqa: RUF009
+    decoder_depth: int = option(3, "residual blocks of that new decoder at the size of the codes")
     looks_weight: float = option(0.0, "how much pictures have to look like the originals to the eyes of --tower")
     digit_weight: float = option(-1.0, "how much more a pixel on a digit counts; below 0: as the model has it")
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
@@ -126,6 +128,11 @@ def set_losses(model: Any, args: ImageVQArguments) -> Any:
         config.fsq_dither = model.quantizer.dither = args.fsq_dither
     if args.digit_weight >= 0:
         config.digit_weight = args.digit_weight
+    if args.decoder_channels:
+        if not args.decoder_only:
+            raise InputError(None, "decoder_channels goes with --decoder_only")
+        model.renew_decoder(args.decoder_channels, args.decoder_depth)
+        config = model.config
     if args.decoder_table and not config.decoder_table and config.borrowed is None:
         model.add_table()
     for name in ("pixel_weight", "edge_weight"):
