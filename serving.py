@@ -33,9 +33,9 @@ from starlette.exceptions import HTTPException
 from .processing.errors import InputError
 from .serving_answers import CompareAnswer, ComposeAnswer, PaintAnswer, Problem, ReadAnswer
 from .serving_limits import Gate, Limits, Refused
+from .serving_memory import memory_given_back, use_few_arenas
 from .serving_office import Metrics, Office
 from .serving_page import PAGE
-from .serving_memory import memory_given_back, use_few_arenas
 from .serving_queue import Dropped
 from .serving_works import WORKS, find_checkpoints
 

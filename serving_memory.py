@@ -1,8 +1,8 @@
-"""Keeps a long-lived server from swelling: what it has freed goes back to the system (glibc; elsewhere nothing is done).
+"""Keeps a long-lived server from swelling: what it has freed goes back to the system (glibc; others are left alone).
 
-Pages and groups differ in size from call to call. Each thread frees into an arena of its own, holes are left between what
-is still in use, and resident memory creeps up although nothing is held. So there are few arenas (mallopt(3)), and twice
-a minute their holes are given back (malloc_trim(3)); after each group that would cost a third of the speed.
+Pages and groups differ in size from call to call. Each thread frees into an arena of its own, holes are left between
+what is still in use, and resident memory creeps up although nothing is held. So there are few arenas (mallopt(3)), and
+twice a minute their holes are given back (malloc_trim(3)); after each group that would cost a third of the speed.
 """
 
 from __future__ import annotations

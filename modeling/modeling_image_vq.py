@@ -223,12 +223,14 @@ class ImageVQModel(ImageVQPreTrainedModel):
             InputError: The codes are no small pictures, so an encoder of the old sizes would be left; impossible sizes.
         """
         if self.config.codebook != "patches":
-            raise InputError(None, f"only a model of small pictures gets a new decoder, not one of {self.config.codebook}")
-        changes = {"channels": list(channels), "code_depth": code_depth, "decoder_table": False}
+            raise InputError(None, f"only a codebook of patches takes a new decoder, not {self.config.codebook}")
+        changes: dict[str, Any] = {"channels": tuple(channels), "code_depth": code_depth, "decoder_table": False}
         try:
-            self.config = self.config.__class__.from_dict({**self.config.to_dict(), **changes})
+            ImageVQConfig.from_dict({**self.config.to_dict(), **changes})
         except ValueError as error:
             raise InputError(None, str(error)) from error
+        for name, value in changes.items():
+            setattr(self.config, name, value)
         self.decoder = PatchDecoder(self.config)
         self.decoder.apply(self._init_weights)
 

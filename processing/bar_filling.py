@@ -22,8 +22,8 @@ def fill_bar(
 ) -> tuple[list[tuple[int, tuple]] | None, float, int]:
     """Chooses which candidates are beats, and how long each is, so that they fill a bar.
 
-    What is left of the bar after each beat can still be filled, so a tuplet is complete before another kind begins, or a
-    beat of none; and a grace note has a beat to lean on. Little else could be written in the grammar.
+    What is left of the bar after each beat can still be filled, so a tuplet is complete before another kind begins, or
+    a beat of none; and a grace note has a beat to lean on. Little else could be written in the grammar.
 
     Args:
         options: By candidate, from left to right: length in ticks (0: a grace note) to log probability and choice,

@@ -282,7 +282,8 @@ class SystemReader:
         start = tokenizer.encode(prompt, add_special_tokens=False)
         max_bars = len(reading.score.staves[0].bars) + 4
         context = ReadingContext(strings=6, metre=metre, max_bars=max_bars, picture=0)
-        evidence, accepted, room = None, [], MAX_NEW_TOKENS
+        evidence, room = None, MAX_NEW_TOKENS
+        accepted: list[int] = []
         if self.evidence:
             evidence = DraftEvidence(self.tokens, [reading], [context], tokenizer, self.evidence)
             draft = evidence.drafts[0]

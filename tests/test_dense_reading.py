@@ -194,7 +194,10 @@ def test_rests_make_every_length_that_64ths_can() -> None:
 
 
 #: Length in ticks of the choices (duration exponent, dots, tuplet, grace); 0 is a grace note.
-LENGTHS = {0: (3, 0, 0, 1), 1680: (4, 0, 0, 0), 1120: (4, 0, 1, 0), 1344: (4, 0, 2, 0), 2240: (3, 0, 1, 0), 3360: (3, 0, 0, 0)}
+LENGTHS = {
+    0: (3, 0, 0, 1), 1680: (4, 0, 0, 0), 3360: (3, 0, 0, 0),
+    1120: (4, 0, 1, 0), 2240: (3, 0, 1, 0), 1344: (4, 0, 2, 0),
+}  # fmt: skip
 
 
 def may_be_written(lengths: list[int], capacity: int, full: bool) -> bool:

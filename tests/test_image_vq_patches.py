@@ -185,7 +185,7 @@ def test_a_new_decoder_begins_at_the_small_pictures() -> None:
 @pytest.mark.parametrize(
     ("model", "channels", "message"),
     [
-        (lambda: ImageVQModel(image_vq_tiny()), [4, 4, 4], "only a model of small pictures"),
+        (lambda: ImageVQModel(image_vq_tiny()), [4, 4, 4], "only a codebook of patches"),
         (lambda: ImageVQModel(image_vq_glyphs(codebook_size=16, channels=(4, 4, 4))), [4, 4], "need 3 channels"),
     ],
 )
