@@ -30,7 +30,8 @@ class PaintResult:
 
     Attributes:
         name: Its files are named after it.
-        codes: uint8 `(128, T)`, see `processing/piano_roll.py`; known cells are as they were.
+        codes: uint8 `(128, T)` in the processor's loudness classes, see `processing/piano_roll.py`; known cells are as
+            they were.
         tempo: Quarter notes a minute.
         metre: Time signature.
         seconds: Time it took, its share of a batch.
@@ -77,13 +78,27 @@ def load_painter(model: str | Path | None = None, device: str = "auto") -> tuple
     except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         why = " ".join(str(error).split())[:200]
         raise InputError(checkpoint, f"does not load as a FractalMidi checkpoint on {device}: {why}") from error
-    if tuple(loaded.config.attribute_sizes) != tuple(processor.condition_sizes):
-        raise InputError(
-            checkpoint,
-            f"model and processor do not belong together: attributes of {list(loaded.config.attribute_sizes)} and "
-            f"{processor.condition_sizes} classes",
-        )
+    check_pair(loaded, processor, checkpoint)
     return loaded, processor
+
+
+def check_pair(model: Any, processor: Any, checkpoint: Any = None) -> None:
+    """Refuses a model and a processor of two minds about conditions or loudness.
+
+    Args:
+        model: `FractalMidiModel`.
+        processor: `FractalMidiProcessor`.
+        checkpoint: Where they come from, for the message.
+
+    Raises:
+        InputError: They differ; both are named.
+    """
+    sizes, apart = list(model.config.attribute_sizes), "model and processor do not belong together"
+    if sizes != list(processor.condition_sizes):
+        raise InputError(checkpoint, f"{apart}: attributes of {sizes} and {processor.condition_sizes} classes")
+    if model.config.num_codes != processor.num_codes:
+        told = f"{model.config.num_codes} codes and {processor.num_codes} (silence, held, loudness classes)"
+        raise InputError(checkpoint, f"{apart}: {told}")
 
 
 def check_kind(checkpoint: str | Path) -> None:
@@ -139,6 +154,7 @@ def paint(
         _make_folder(Path(out))
     wishes = read_wishes(conditions)
     loaded, processor = painter or load_painter(model, device)
+    check_pair(loaded, processor)
     canvas = prepare_canvas(processor, source, mask, bars, wishes)
     row = _conditions(processor, canvas, wishes)
     cfg_scale = (GUIDANCE if wishes else 1.0) if cfg_scale is None else cfg_scale
@@ -253,12 +269,13 @@ def write_result(result: PaintResult, out: Path, processor: Any, gif: bool) -> N
 
     files = [out / f"{result.name}.{suffix}" for suffix in ("mid", "png", *(["gif"] if gif else []))]
     bar_steps = max(1, 4 * processor.steps_per_quarter * result.metre[0] // result.metre[1])
+    shown: dict[str, Any] = dict(crop=True, bar_steps=bar_steps, loudness_classes=processor.loudness_classes)
     try:
         codes = result.codes if result.heard is None else result.heard
         processor.decode(codes, result.tempo, result.metre).dump_midi(str(files[0]))
-        draw_roll(codes, crop=True, bar_steps=bar_steps).save(files[1])
+        draw_roll(codes, **shown).save(files[1])
         if gif:
-            write_gif(result.frames, files[2], crop=True, bar_steps=bar_steps)
+            write_gif(result.frames, files[2], **shown)
     except OSError as error:
         raise InputError(out, f"can not be written to ({error.strerror or error})") from error
     result.files = files

@@ -16,18 +16,18 @@ from .modeling.fractal_inputs import tonality
 from .processing.errors import InputError
 from .processing.music_attributes import asked_bin, mean_tempo, measure_roll
 from .processing.piano_roll import (
-    DEFAULT_LOUDNESS,
-    FIRST_ONSET,
     HELD,
+    NUM_LOUDNESS,
     NUM_PITCHES,
     SILENCE,
     UNKNOWN,
-    BarLine,
     codes_of_values,
+    default_onset,
     origins,
     values_of_codes,
 )
 from .processing.roll_masks import read_mask
+from .processing.roll_windows import BarLine
 
 MAX_FRAMES = 160  # of all windows together
 
@@ -43,6 +43,7 @@ class Canvas:
         bars: First steps of the bars.
         metre: Time signature of the result.
         measured: What is known of the piece (`measure_roll` of its known cells); empty from nothing.
+        loudness_classes: Of the codes.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Canvas:
     bars: list[int]
     metre: tuple[int, int] = (4, 4)
     measured: dict[str, Any] = field(default_factory=dict)
+    loudness_classes: int = NUM_LOUDNESS
 
 
 def _metre_of(wishes: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -71,7 +73,7 @@ def prepare_canvas(
     Raises:
         InputError: Music or a mask that can not be, or settings that contradict each other.
     """
-    wishes = wishes or {}
+    wishes, classes = wishes or {}, processor.loudness_classes
     if source is None:
         if mask is not None:
             raise InputError(None, "a mask needs a piece; give one with --from")
@@ -79,7 +81,8 @@ def prepare_canvas(
         length = max(1, 4 * processor.steps_per_quarter * metre[0] // metre[1])
         steps = length * (bars or max(1, processor.window_steps // length))
         codes = np.zeros((NUM_PITCHES, steps), dtype=np.uint8)
-        return Canvas("painted", codes, np.ones_like(codes, dtype=bool), list(range(0, steps, length)), metre)
+        hidden, starts = np.ones_like(codes, dtype=bool), list(range(0, steps, length))
+        return Canvas("painted", codes, hidden, starts, metre, loudness_classes=classes)
     codes, lines, score = processor.load(source)
     name = f"{Path(source).stem}-painted" if isinstance(source, (str, PathLike)) else "painted"
     metre = lines[0].metre
@@ -99,8 +102,9 @@ def prepare_canvas(
         hidden = read_mask(mask, lines, steps)
     known = np.where(hidden, SILENCE, codes)
     tempo = None if score is None else mean_tempo(score)
-    measured = measure_roll(known, tempo, None if score is None else metre, processor.steps_per_quarter)
-    return Canvas(name, codes, hidden, [line.step for line in lines], metre, measured)
+    told = None if score is None else metre
+    measured = measure_roll(known, tempo, told, processor.steps_per_quarter, loudness_classes=classes)
+    return Canvas(name, codes, hidden, [line.step for line in lines], metre, measured, classes)
 
 
 def _whole_bars(lines: Sequence[BarLine], steps: int, steps_per_quarter: int) -> tuple[list[BarLine], int]:
@@ -155,7 +159,7 @@ def paint_canvas(
         Codes uint8 `(count, P, T)`, and for each its frames, int16 `(P, T)` with -1 = not decided (empty without film).
     """
     window = int(model.config.level_sizes[0][1])
-    total = canvas.codes.shape[1]
+    total, classes = canvas.codes.shape[1], canvas.loudness_classes
     starts = plan_windows(canvas.hidden, canvas.bars, window)
     longest = max([total, *(start + window for start in starts)])
     # Music that ends before its window is followed by silence; where the end is painted, nobody knows what follows.
@@ -170,7 +174,7 @@ def paint_canvas(
             frames.append(np.where(hidden, UNKNOWN, codes.astype(np.int16))[:, :total])
     for number, start in enumerate(starts):
         part = slice(start, start + window)
-        roll = torch.from_numpy(values_of_codes(done[:, None, :, part]))
+        roll = torch.from_numpy(values_of_codes(done[:, None, :, part], loudness_classes=classes))
         made = model.generate(
             count,
             roll=roll,
@@ -181,8 +185,8 @@ def paint_canvas(
         )
         if film:
             frames = made.intermediates[:: max(1, len(made.intermediates) * len(starts) // MAX_FRAMES)]
-            _add_frames(films, frames, done, hidden, part, total)
-        painted = codes_of_values((made.roll if film else made)[:, 0].cpu().numpy())
+            _add_frames(films, frames, done, hidden, part, canvas)
+        painted = codes_of_values((made.roll if film else made)[:, 0].cpu().numpy(), loudness_classes=classes)
         done[:, :, part] = np.where(hidden[None, :, part], painted, done[:, :, part])
         hidden[:, part] = False
         if film:
@@ -225,18 +229,25 @@ def strike_anew(painted: np.ndarray, canvas: Canvas) -> np.ndarray:
     lost = ~canvas.hidden & (painted == HELD) & (began(painted) == SILENCE) & (began(canvas.codes) != SILENCE)
     first = lost & ~np.pad(lost, ((0, 0), (1, 0)))[:, :-1]
     before = began(canvas.codes)
-    return np.where(first, np.where(before < 0, FIRST_ONSET + DEFAULT_LOUDNESS, before), painted).astype(np.uint8)
+    unheard = default_onset(loudness_classes=canvas.loudness_classes)
+    return np.where(first, np.where(before < 0, unheard, before), painted).astype(np.uint8)
 
 
 def _add_frames(
-    films: list[list[np.ndarray]], frames: Sequence[Any], done: np.ndarray, hidden: np.ndarray, part: slice, total: int
+    films: list[list[np.ndarray]],
+    frames: Sequence[Any],
+    done: np.ndarray,
+    hidden: np.ndarray,
+    part: slice,
+    canvas: Canvas,
 ) -> None:
     """Puts the frames `(B, 1, P, window)` of one window into pictures of the whole piece."""
     for frame in frames:
         values = frame[:, 0].numpy()
         unknown = np.isnan(values)
-        shown = np.where(unknown, UNKNOWN, codes_of_values(np.where(unknown, -1.0, values)).astype(np.int16))
+        codes = codes_of_values(np.where(unknown, -1.0, values), loudness_classes=canvas.loudness_classes)
+        shown = np.where(unknown, UNKNOWN, codes.astype(np.int16))
         for k, film_of in enumerate(films):
             whole = np.where(hidden, UNKNOWN, done[k].astype(np.int16))
             whole[:, part] = shown[k]
-            film_of.append(whole[:, :total])
+            film_of.append(whole[:, : canvas.codes.shape[1]])

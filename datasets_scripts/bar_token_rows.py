@@ -12,7 +12,8 @@ import numpy as np
 from ..processing.bar_midi_vocabulary import DRUMS, EOS_ID, SECTIONS, SIGNATURES, VOCAB_SIZE
 from ..processing.errors import InputError
 from ..processing.music_attributes import mean_tempo, measure_roll
-from ..processing.piano_roll import Window, codes_of_score, grid_phase
+from ..processing.piano_roll import codes_of_score, grid_phase
+from ..processing.roll_windows import Window
 from ..processing.tokenization_bar_midi import BarTokens, bar_ids_of, decode, encode
 from .midi_sources import Piece
 

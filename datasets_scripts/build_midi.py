@@ -9,8 +9,9 @@ Sources are folders or files of MIDI, MusicXML, ABC and Humdrum (`--source`, may
 in the data set), and the music21 corpus (`--corpus`, number of files, -1 for all of its free collections). Without any
 --source, 400 files of the corpus are taken, so that the first line above works on any machine.
 
-A roll holds codes: 0 silence, 1 a held note, 2 to 33 an onset in one of 32 loudness classes. A step is a sixteenth
-(--steps-per-quarter). Drums are left out. Windows begin at bar lines; in the training split they may overlap (--hop).
+A roll holds codes: 0 silence, 1 a held note, 2 to 33 an onset in one of 32 loudness classes, or 2 to 128 in one of 127,
+which keeps every velocity (--loudness-classes 127). A step is a sixteenth (--steps-per-quarter). Drums are left out.
+Windows begin at bar lines; in the training split they may overlap (--hop).
 With --tokens, rows are not rolls but chunks of up to 64 bars of tokens, for Museformer (`bar_token_rows.py`).
 Files go to train, validation and test by a hash of their work's name, before anything is cut. Training windows that
 share four bars with a held-out one, in whatever key and loudness, are left out.
@@ -40,18 +41,21 @@ import numpy as np
 from ..processing.errors import InputError
 from ..processing.music_attributes import mean_tempo, measure_roll
 from ..processing.piano_roll import (
+    FIRST_ONSET,
+    LOUDNESS_CLASSES,
+    NUM_LOUDNESS,
     STEPS_PER_QUARTER,
     WINDOW_STEPS,
-    Window,
-    bar_lines,
+    codes_in_all,
     codes_of_score,
-    cut_windows,
     grid_phase,
     notes_of_codes,
 )
+from ..processing.roll_windows import Window, bar_lines, cut_windows
 from . import bar_token_rows
 from .build_folder import check_settings, write_failures
 from .midi_sources import Piece, SourceFile, files_of_corpus, files_of_source, read_pieces
+from .roll_card import card as roll_card
 
 FORMAT = 1  # raise when the rows of the same arguments change
 KIND: tuple[dict[str, Any], dict[str, Any]] = ({}, {"tokens": True})  # said of a data set of rolls, of tokens
@@ -64,22 +68,25 @@ _FLOATS = ("tempo", "density", "register", "polyphony", "range", "dynamics", "su
 _NAMES = ("metre", "key", "mode")
 
 
-def features(tokens: bool = False) -> Any:
-    """Columns of the data set of rolls, or of tokens."""
+def features(tokens: bool = False, loudness_classes: int = NUM_LOUDNESS) -> Any:
+    """Columns of the data set of rolls, or of tokens; other rolls than those of 32 loudness classes name theirs."""
     from datasets import Features, Value
 
     columns = bar_token_rows.columns() if tokens else {"codes": Value("binary")}
     columns |= {name: Value("string") for name in ("source", "piece_id", "title", "composer")}
     if not tokens:
         columns |= {name: Value("int32") for name in ("window", "bar", "start_step", "num_steps")}
+    if loudness_classes != NUM_LOUDNESS:
+        columns["loudness_classes"] = Value("int32")
     columns |= {name: Value("float32") for name in _FLOATS}
     columns |= {name: Value("string") for name in _NAMES}
     return Features(columns | {"split": Value("string")})
 
 
 def rows_of_piece(
-    piece: Piece, source: str, split: str, steps_per_quarter: int, hop_steps: int
-) -> list[dict[str, Any]]:
+    piece: Piece, source: str, split: str, steps_per_quarter: int, hop_steps: int, *,
+    loudness_classes: int = NUM_LOUDNESS,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of all windows of a piece that have notes enough.
 
     Raises:
@@ -88,26 +95,28 @@ def rows_of_piece(
     score = piece.score
     phase, agreement = grid_phase(score, steps_per_quarter)
     offset = -phase if agreement > 0.5 else 0.0
-    codes = codes_of_score(score, steps_per_quarter, offset_ticks=offset, name=piece.piece_id)
+    codes = codes_of_score(
+        score, steps_per_quarter, offset_ticks=offset, name=piece.piece_id, loudness_classes=loudness_classes
+    )
     bars = bar_lines(score, codes.shape[1], steps_per_quarter)
-    rows = []
+    rows, classes = [], {"loudness_classes": loudness_classes}
     for number, window in enumerate(cut_windows(codes, bars, hop_steps=hop_steps)):
-        if len(notes_of_codes(window.codes)) < MIN_NOTES:
+        if len(notes_of_codes(window.codes, loudness_classes=loudness_classes)) < MIN_NOTES:
             continue
         stop = (window.start_step + window.num_steps) / steps_per_quarter
         tempo = mean_tempo(score, window.start_step / steps_per_quarter, stop)
-        measured = measure_roll(window.codes, tempo, window.metre, steps_per_quarter)
+        measured = measure_roll(window.codes, tempo, window.metre, steps_per_quarter, **classes)
         row: dict[str, Any] = {"codes": window.codes.tobytes(), "source": source, "piece_id": piece.piece_id}
         row |= {"title": piece.title, "composer": piece.composer, "window": number, "bar": window.bar}
         row |= {"start_step": window.start_step, "num_steps": window.num_steps, "split": split}
         row |= {name: measured[name] for name in (*_FLOATS, *_NAMES)}
-        rows.append(row | {"_shingles": shingles(window, steps_per_quarter)})
+        rows.append(row | classes | {"_shingles": shingles(window, steps_per_quarter)})
     return rows
 
 
 def shingles(window: Window, steps_per_quarter: int = STEPS_PER_QUARTER) -> list[int]:
     """Hashes of every 16 quarters from a bar line on, the same in every key and loudness; thin stretches have none."""
-    notes = notes_of_codes(window.codes)
+    notes = notes_of_codes(np.minimum(window.codes, FIRST_ONSET))
     length = SHINGLE_QUARTERS * steps_per_quarter
     bar = max(1, 4 * steps_per_quarter * window.metre[0] // window.metre[1])
     found = []
@@ -119,9 +128,9 @@ def shingles(window: Window, steps_per_quarter: int = STEPS_PER_QUARTER) -> list
     return found
 
 
-def read_file(job: tuple[SourceFile, str, int, int, bool]) -> tuple[list[dict[str, Any]], list[list[str]]]:
+def read_file(job: tuple[SourceFile, str, int, int, bool, int]) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Rows of one file, and what went wrong with it or its pieces."""
-    file, split, steps_per_quarter, hop_steps, tokens = job
+    file, split, steps_per_quarter, hop_steps, tokens, classes = job
     try:
         pieces = read_pieces(file)
     except InputError as error:
@@ -132,7 +141,8 @@ def read_file(job: tuple[SourceFile, str, int, int, bool]) -> tuple[list[dict[st
             if tokens:
                 rows += bar_token_rows.rows_of_piece(piece, file.source, split, MIN_NOTES, shingles)
             else:
-                rows += rows_of_piece(piece, file.source, split, steps_per_quarter, hop_steps)
+                about = (piece, file.source, split, steps_per_quarter, hop_steps)
+                rows += rows_of_piece(*about, loudness_classes=classes)
         except InputError as error:
             failures.append([piece.piece_id, error.message])
     return rows, failures
@@ -172,6 +182,7 @@ def build(
     workers: int = 1,
     progress: bool = True,
     tokens: bool = False,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> dict[str, Any]:
     """Builds the data set, or goes on with one that was interrupted.
 
@@ -185,42 +196,46 @@ def build(
         workers: Processes; rows do not depend on it.
         progress: Show a progress bar.
         tokens: Rows are chunks of tokens, not rolls; steps and hops do not matter then.
+        loudness_classes: Of the rolls: 32, or 127 so that every velocity is kept. Tokens have 32.
 
     Returns:
         `{"rows": {split: windows}, "pieces": {split: count}, "failures": count, "dropped": count}`.
 
     Raises:
-        InputError: A source does not exist, or `out` holds another data set.
+        InputError: A source does not exist, `out` holds another data set, or the loudness classes can not be.
     """
     from tqdm import tqdm
 
+    codes_in_all(loudness_classes)  # refuses what can not be
+    if tokens and loudness_classes != NUM_LOUDNESS:
+        raise InputError(None, f"tokens have {NUM_LOUDNESS} loudness classes, rolls alone may have {loudness_classes}")
     sources = sources or []
     corpus = (0 if sources else DEFAULT_CORPUS) if corpus is None else corpus
     files = collect_files(sources, corpus)
     out = Path(out)
     _make_folders(out)
     settings: dict[str, Any] = {"format": FORMAT, "sources": sources, "corpus": corpus, "hop_steps": hop_steps}
-    settings |= {
-        "steps_per_quarter": steps_per_quarter,
-        "shard_files": shard_files,
-        **({"tokens": True} if tokens else {}),
-    }
+    settings |= {"steps_per_quarter": steps_per_quarter, "shard_files": shard_files}
+    settings |= {"tokens": True} if tokens else {}
+    settings |= {"loudness_classes": loudness_classes} if loudness_classes != NUM_LOUDNESS else {}
     check_settings(out, settings)
     held: set[int] = set()
     totals: dict[str, Any] = {"rows": Counter(), "pieces": Counter(), "sources": Counter(), "dropped": 0}
     failures: list[list[str]] = []
-    total = sum(map(len, files.values()))
+    total, kinds = sum(map(len, files.values())), features(tokens, loudness_classes)
     with _readers(workers) as run, tqdm(total=total, desc="read", unit="file", disable=not progress) as bar:
         for split in SPLITS:
             hop = hop_steps if split == "train" else WINDOW_STEPS
             for number, start in enumerate(range(0, len(files[split]), shard_files)):
                 part = files[split][start : start + shard_files]
-                jobs = [(file, split, steps_per_quarter, hop, tokens) for file in part]
+                jobs = [(file, split, steps_per_quarter, hop, tokens, loudness_classes) for file in part]
                 path = out / "data" / f"{split}-{number:05d}.parquet"
-                _add_up(totals, _finish_shard(path, jobs, run, held, bar), split, held, failures)
+                _add_up(totals, _finish_shard(path, jobs, run, held, bar, kinds), split, held, failures)
     write_failures(out / "failures.tsv", failures)
     totals["failures"] = len(failures)
-    (out / "README.md").write_text(_card(settings, totals), encoding="utf-8")
+    splits = [split for split in reversed(SPLITS) if totals["rows"][split]]
+    card = bar_token_rows.card(settings, totals, splits) if tokens else roll_card(settings, totals, splits, MIN_NOTES)
+    (out / "README.md").write_text(card, encoding="utf-8")
     return totals
 
 
@@ -249,7 +264,7 @@ def _add_up(
     totals["dropped"] += about["dropped"]
 
 
-def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: Any) -> dict[str, Any]:
+def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: Any, kinds: Any) -> dict[str, Any]:
     """Reads the files of one shard unless it is there already; returns what is to be known about it."""
     if path.exists():
         bar.update(len(jobs))
@@ -268,7 +283,7 @@ def _finish_shard(path: Path, jobs: list[Any], run: Any, held: set[int], bar: An
         bar.update()
     about |= {"rows": len(rows), "pieces": len({row["piece_id"] for row in rows})}
     about["sources"] = dict(sorted(Counter(row["source"] for row in rows).items()))
-    _write_shard(path, rows, about, features(tokens=bool(jobs) and jobs[0][-1]))
+    _write_shard(path, rows, about, kinds)
     return about
 
 
@@ -296,54 +311,6 @@ def digest_of_rows(folder: str | Path) -> str:
     return total.hexdigest()
 
 
-def _card(settings: dict[str, Any], report: dict[str, Any]) -> str:
-    """Data set card."""
-    splits = [split for split in reversed(SPLITS) if report["rows"][split]]
-    if settings.get("tokens"):
-        return bar_token_rows.card(settings, report, splits)
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
-    table = "".join(f"| {split} | {report['pieces'][split]} | {report['rows'][split]} |\n" for split in splits)
-    kinds = ", ".join(f"{name} {count}" for name, count in sorted(report["sources"].items()))
-    return f"""---
-pretty_name: Piano rolls with attributes
-tags:
-- music
-- midi
-- piano-roll
-configs:
-- config_name: default
-  data_files:
-{files}---
-# Piano rolls with attributes
-
-Windows of 128 pitches by {WINDOW_STEPS} steps, {settings["steps_per_quarter"]} steps to the quarter note, which begin
-at bar lines.
-
-| split | pieces | windows |
-|---|---|---|
-{table}
-Windows by source: {kinds}.
-
-Training windows begin every {settings["hop_steps"]} steps or a little sooner, held-out ones do not overlap but at the
-end of a piece. {settings["corpus"]} files of the music21 corpus were asked for (-1: all). {report["failures"]} files or
-pieces failed; {report["dropped"]} training windows were left out because they share four bars with a held-out window.
-
-**Columns.** `codes` 128 x {WINDOW_STEPS} bytes, row = MIDI pitch: 0 silence, 1 held, 2 to 33 onset by loudness ·
-`source`, `piece_id`, `title`, `composer` · `window` its number in the piece, `bar` its first bar and `start_step` its
-first step (from 0), `num_steps` steps before the piece ends · `tempo` quarters a minute (none where the file names
-none), `metre`, `key`, `mode`, `key_fit` (correlation with the Krumhansl-Kessler profile), `density` onsets a quarter,
-`register` mean pitch, `polyphony` sounding pitches, `range` semitones, `dynamics` mean velocity, `sustain` mean length
-in quarters, `leaps` share of leaps in the top line: measured in the window · `split`.
-
-**Splits** are drawn by a hash of the name of the work before anything is cut, so no work is in two of them.
-
-**Not in it.** Drums, pedal, grace notes, repeats of scores (every bar once), windows with fewer than {MIN_NOTES} notes.
-Scores without dynamics marks have mezzo forte throughout.
-
-**Licence.** Every piece keeps its own licence.
-"""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -362,6 +329,10 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     add("--shard-files", type=int, default=100, metavar="N", help="files behind one Parquet file (default %(default)s)")
     add("--workers", type=int, default=1, metavar="N", help="processes; rows do not depend on it (default %(default)s)")
+    add(
+        "--loudness-classes", type=int, default=NUM_LOUDNESS, choices=LOUDNESS_CLASSES,
+        help="of the onsets of a roll; 127 keeps every velocity (default %(default)s)",
+    )  # fmt: skip
     add("--tokens", action="store_true", help="chunks of tokens for Museformer instead of rolls")
     add("--quiet", action="store_true", help="no progress bar")
     a = parser.parse_args(arguments)
@@ -369,14 +340,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--steps-per-quarter, --hop, --shard-files, --workers must be 1 or more, --corpus -1 or more")
     try:
         settings = (a.steps_per_quarter, a.hop, a.shard_files, a.workers)
-        report = build(a.out, a.source, a.corpus, *settings, progress=not a.quiet, tokens=a.tokens)
+        kind: dict[str, Any] = {"tokens": a.tokens, "loudness_classes": a.loudness_classes}
+        report = build(a.out, a.source, a.corpus, *settings, progress=not a.quiet, **kind)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
     rows = ", ".join(f"{split} {report['rows'][split]}" for split in SPLITS)
-    kind = "chunks" if a.tokens else "windows"
+    unit = "chunks" if a.tokens else "windows"
     told = f"failed: {report['failures']}; left out as overlap: {report['dropped']}; in {a.out}"
-    print(f"{kind}: {rows}; {told}")
+    print(f"{unit}: {rows}; {told}")
     if report["failures"]:
         place = Path(a.out) / "failures.tsv"
         print(f"{place}: {report['failures']} files or pieces failed; the file names each", file=sys.stderr)

@@ -41,11 +41,13 @@ class DenseReading:
         score: Typed score with one staff, every bar closed.
         bar_confidence: Chance that a bar is right as a whole, by bar.
         beats: Readings by (bar, voice, beat).
+        metre: That in which it was read, before any that it shows.
     """
 
     score: Score
     bar_confidence: list[float]
     beats: dict[tuple[int, int, int], BeatReading]
+    metre: tuple[int, int] = (4, 4)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -177,7 +179,7 @@ class DenseReader:
             confidence.append(float(sure))
         tuning = None if self.strings == 6 else STANDARD_TUNINGS[self.strings]
         score = Score(tracks=[Track(staves=[Staff(bars=bars, show=self.show, tuning=tuning)])])
-        return DenseReading(score, confidence, beats)
+        return DenseReading(score, confidence, beats, self.metre or (4, 4))
 
     def _bar_columns(self, edges: np.ndarray) -> list[tuple[int, int]]:
         """Left and right column of each bar; `edges` is `(T, 2)`."""

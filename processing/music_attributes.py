@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .piano_roll import FIRST_ONSET, SILENCE, STEPS_PER_QUARTER, check_codes, clean_codes, notes_of_codes
+from .piano_roll import (
+    FIRST_ONSET,
+    NUM_LOUDNESS,
+    SILENCE,
+    STEPS_PER_QUARTER,
+    check_codes,
+    clean_codes,
+    notes_of_codes,
+    velocities_in_a_class,
+)
 
 KEY_NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 _OTHER_NAMES = {"Db": "C#", "D#": "Eb", "Gb": "F#", "G#": "Ab", "A#": "Bb", "Cb": "B", "E#": "F", "Fb": "E", "B#": "C"}
@@ -115,9 +124,9 @@ ATTRIBUTES: dict[str, Attribute] = {attribute.name: attribute for attribute in _
 # --- Measures ---------------------------------------------------------------------------------------------------------
 
 
-def pitch_class_weights(codes: Any) -> np.ndarray:
+def pitch_class_weights(codes: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Sounding steps of each pitch class, float64 `(12,)`, C first."""
-    sounding = (check_codes(codes) != SILENCE).sum(axis=1)
+    sounding = (check_codes(codes, loudness_classes=loudness_classes) != SILENCE).sum(axis=1)
     return np.bincount(np.arange(len(sounding)) % 12, weights=sounding, minlength=12)
 
 
@@ -141,9 +150,9 @@ def find_key(weights: Any) -> tuple[str, str, float] | None:
     return KEY_NAMES[best % 12], MODES[best // 12], float(fits[best])
 
 
-def top_line(codes: Any) -> np.ndarray:
+def top_line(codes: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Pitches of the upper melody: onsets with nothing sounding above them, in the order of time."""
-    array = check_codes(codes)
+    array = check_codes(codes, loudness_classes=loudness_classes)
     highest = array.shape[0] - 1 - (array[::-1] != SILENCE).argmax(axis=0)  # (T,)
     return highest[array[highest, np.arange(array.shape[1])] >= FIRST_ONSET]
 
@@ -153,6 +162,8 @@ def measure_roll(
     tempo_bpm: float | None = None,
     metre: tuple[int, int] | str | None = None,
     steps_per_quarter: int = STEPS_PER_QUARTER,
+    *,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> dict[str, Any]:
     """Measures a roll.
 
@@ -161,13 +172,14 @@ def measure_roll(
         tempo_bpm: Handed through.
         metre: Handed through as `"4/4"`.
         steps_per_quarter: Steps in a quarter note.
+        loudness_classes: Of the roll; only `dynamics` knows of it, which is exact with 127.
 
     Returns:
         A value for each of `ATTRIBUTES`, `None` where there is nothing to measure, and `key_fit`, the correlation that
         the key was chosen by. Numbers are in the units that `ATTRIBUTES` names.
     """
-    array = clean_codes(check_codes(codes))
-    notes = notes_of_codes(array)
+    array = clean_codes(check_codes(codes, loudness_classes=loudness_classes))
+    notes = notes_of_codes(array, loudness_classes=loudness_classes)
     began = array[notes[:, 2], notes[:, 0]] >= FIRST_ONSET if len(notes) else np.zeros(0, bool)
     values: dict[str, Any] = dict.fromkeys(ATTRIBUTES)
     values["key_fit"] = None
@@ -183,11 +195,12 @@ def measure_roll(
     values["register"] = float(onsets[:, 2].mean())
     values["polyphony"] = float(sounding[busy].mean())
     values["range"] = int(notes[:, 2].max() - notes[:, 2].min())
-    values["dynamics"] = float((4 * onsets[:, 3] + 2.5).mean())  # the middle of each class
+    width = velocities_in_a_class(loudness_classes)
+    values["dynamics"] = float((width * onsets[:, 3] + (width + 1) / 2).mean())  # the middle of each class
     values["sustain"] = float(onsets[:, 1].mean()) / steps_per_quarter
-    intervals = np.abs(np.diff(top_line(array)))
+    intervals = np.abs(np.diff(top_line(array, loudness_classes=loudness_classes)))
     values["leaps"] = float((intervals > LEAP_SEMITONES).mean()) if len(intervals) else None
-    found = find_key(pitch_class_weights(array))
+    found = find_key(pitch_class_weights(array, loudness_classes=loudness_classes))
     if found is not None:
         values["key"], values["mode"], values["key_fit"] = found
     return values

@@ -15,7 +15,8 @@ from typing import Any
 
 from .errors import InputError
 from .music_attributes import ATTRIBUTES, KEY_NAMES, MODES, mean_tempo, measure_roll
-from .piano_roll import STEPS_PER_QUARTER, bar_lines, codes_of_score, in_ticks
+from .piano_roll import STEPS_PER_QUARTER, codes_of_score, in_ticks
+from .roll_windows import bar_lines
 
 # --- Measures of a score ----------------------------------------------------------------------------------------------
 

@@ -5,15 +5,15 @@ loudness classes. So two notes of one pitch that follow each other without a gap
 notes lie on the grid comes back note by note. Row p is MIDI pitch p, row 0 the lowest; pictures (`roll_pictures.py`)
 show it at the bottom. Models see the same roll as floats, `-1 + 2 * code / 33`: -1 is silence, 1 the loudest onset.
 
+With `loudness_classes=127` each velocity is a class of its own (codes 2 to 128, values `-1 + 2 * code / 128`), and
+velocities come back exactly. A roll does not say which of the two it is: whoever hands it on has to. All functions
+with `loudness_classes` raise an `InputError` for other numbers than 32 and 127.
+
 Shapes: `P` = 128 pitches, `T` steps, a step being a sixteenth unless told otherwise.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,16 @@ import numpy as np
 from .errors import InputError
 
 NUM_PITCHES = 128
-NUM_LOUDNESS = 32
+NUM_LOUDNESS = 32  # classes of a roll, unless told otherwise
 NUM_CODES = NUM_LOUDNESS + 2
+_VELOCITIES_IN_A_CLASS = {NUM_LOUDNESS: 4, 127: 1}
+LOUDNESS_CLASSES = tuple(_VELOCITIES_IN_A_CLASS)
 SILENCE, HELD, FIRST_ONSET = 0, 1, 2
 UNKNOWN = -1  # in pictures only: a cell that nobody has decided yet
 STEPS_PER_QUARTER = 4
 WINDOW_STEPS = 256
-#: Loudness class of a note whose onset lies before the roll begins (velocity 64).
-DEFAULT_LOUDNESS = 15
+#: How loud a note is whose onset lies before the roll begins.
+DEFAULT_VELOCITY = 64
 MAX_MINUTES = 60
 MAX_STEPS = 1 << 16
 
@@ -36,38 +38,72 @@ MAX_STEPS = 1 << 16
 # --- Codes, loudness and values ---------------------------------------------------------------------------------------
 
 
-def loudness_of_velocity(velocity: Any) -> np.ndarray:
-    """Loudness class 0..31 of MIDI velocities 1..127 (four velocities to a class)."""
-    return (np.clip(np.asarray(velocity, dtype=np.int64), 1, 127) - 1) // 4
+def velocities_in_a_class(loudness_classes: int = NUM_LOUDNESS) -> int:
+    """MIDI velocities that share a loudness class: 4 of 32 classes, 1 of 127.
+
+    Raises:
+        InputError: Another number of classes.
+    """
+    if loudness_classes not in LOUDNESS_CLASSES:
+        choices = " or ".join(map(str, LOUDNESS_CLASSES))
+        raise InputError(None, f"loudness_classes is {loudness_classes!r}; it must be {choices}")
+    return _VELOCITIES_IN_A_CLASS[loudness_classes]
 
 
-def velocity_of_loudness(loudness: Any) -> np.ndarray:
+def codes_in_all(loudness_classes: int = NUM_LOUDNESS) -> int:
+    """Codes of a roll with so many loudness classes, silence and held among them; a model's `num_codes`."""
+    velocities_in_a_class(loudness_classes)
+    return loudness_classes + FIRST_ONSET
+
+
+def loudness_of_velocity(velocity: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
+    """Class of MIDI velocities 1..127, int64: 0..31, four velocities to a class, or 0..126, each of its own."""
+    width = velocities_in_a_class(loudness_classes)
+    return (np.clip(np.asarray(velocity, dtype=np.int64), 1, 127) - 1) // width
+
+
+def velocity_of_loudness(loudness: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Velocity that stands for a class: its loudest, so that the usual 64, 80, 96, 112 and 127 are kept as they are."""
-    return np.minimum(4 * np.asarray(loudness, dtype=np.int64) + 4, 127)
+    width = velocities_in_a_class(loudness_classes)
+    return np.minimum(width * np.asarray(loudness, dtype=np.int64) + width, 127)
 
 
-def values_of_codes(codes: Any) -> np.ndarray:
+def default_onset(*, loudness_classes: int = NUM_LOUDNESS) -> int:
+    """Code of an onset that nobody has seen (`DEFAULT_VELOCITY`)."""
+    return FIRST_ONSET + int(loudness_of_velocity(DEFAULT_VELOCITY, loudness_classes=loudness_classes))
+
+
+def coarse_codes(codes: Any, *, loudness_classes: int) -> np.ndarray:
+    """The roll in 32 loudness classes, whichever it had; shape and dtype as `codes`, marks below 0 stay."""
+    array = np.asarray(codes)
+    if velocities_in_a_class(loudness_classes) == velocities_in_a_class():
+        return array
+    velocity = velocity_of_loudness(array.astype(np.int64) - FIRST_ONSET, loudness_classes=loudness_classes)
+    return np.where(array < FIRST_ONSET, array, FIRST_ONSET + loudness_of_velocity(velocity)).astype(array.dtype)
+
+
+def values_of_codes(codes: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Float roll of codes, float32 in [-1, 1], same shape.
 
     Raises:
-        InputError: A code is outside 0..33.
+        InputError: A code is outside 0..33 (0..128 of 127 classes).
     """
-    array = np.asarray(codes)
-    if array.size and (array.min() < 0 or array.max() >= NUM_CODES):
-        raise InputError(None, f"codes go from {array.min()} to {array.max()}; a roll has 0 to {NUM_CODES - 1}")
-    return (array.astype(np.float32) * np.float32(2 / (NUM_CODES - 1)) - 1).astype(np.float32)
+    array, last = np.asarray(codes), codes_in_all(loudness_classes) - 1
+    if array.size and (array.min() < 0 or array.max() > last):
+        raise InputError(None, f"codes go from {array.min()} to {array.max()}; a roll has 0 to {last}")
+    return (array.astype(np.float32) * np.float32(2 / last) - 1).astype(np.float32)
 
 
-def codes_of_values(values: Any) -> np.ndarray:
+def codes_of_values(values: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Codes of a float roll (uint8, same shape): the nearest code; exact for what `values_of_codes` gave.
 
     Raises:
         InputError: A value is not a number.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array, last = np.asarray(values, dtype=np.float64), codes_in_all(loudness_classes) - 1
     if np.isnan(array).any():
         raise InputError(None, f"{int(np.isnan(array).sum())} of {array.size} values of the roll are not numbers")
-    scaled = (np.clip(array, -1, 1) + 1) * ((NUM_CODES - 1) / 2)
+    scaled = (np.clip(array, -1, 1) + 1) * (last / 2)
     return np.floor(scaled + 0.5).astype(np.uint8)
 
 
@@ -103,8 +139,8 @@ def transpose_codes(codes: Any, semitones: int) -> np.ndarray | None:
     return moved if np.count_nonzero(moved) == np.count_nonzero(array) else None
 
 
-def check_codes(codes: Any) -> np.ndarray:
-    """The roll as an integer array `(P, T)`.
+def check_codes(codes: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
+    """The roll as codes, uint8 `(P, T)`; a float roll becomes codes.
 
     Raises:
         InputError: It has another shape, or codes that do not exist.
@@ -115,8 +151,8 @@ def check_codes(codes: Any) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] != NUM_PITCHES or array.shape[1] == 0:
         raise InputError(None, f"a roll has the shape ({NUM_PITCHES}, steps), not {tuple(np.shape(codes))}")
     if not np.issubdtype(array.dtype, np.integer):
-        return codes_of_values(array)
-    values_of_codes(array)
+        return codes_of_values(array, loudness_classes=loudness_classes)
+    values_of_codes(array, loudness_classes=loudness_classes)
     return array.astype(np.uint8)
 
 
@@ -157,6 +193,7 @@ def codes_of_score(
     num_steps: int | None = None,
     offset_ticks: float = 0,
     name: Any = None,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> np.ndarray:
     """Roll of a score. All tracks go into one roll; drums are left out, or are all there is.
 
@@ -171,6 +208,7 @@ def codes_of_score(
         num_steps: Pad with silence, or cut, to this length.
         offset_ticks: Added to every time before rounding (see `grid_phase`).
         name: File that an error message is about.
+        loudness_classes: 32, or 127 to keep every velocity.
 
     Returns:
         uint8 `(P, T)`; T ends with the last note.
@@ -198,7 +236,8 @@ def codes_of_score(
     np.add.at(change, (notes["pitch"], start), 1)
     np.add.at(change, (notes["pitch"], stop), -1)
     onset = np.zeros((NUM_PITCHES, total), dtype=np.uint8)
-    np.maximum.at(onset, (notes["pitch"], start), (FIRST_ONSET + loudness_of_velocity(notes["velocity"])).astype("u1"))
+    loudness = loudness_of_velocity(notes["velocity"], loudness_classes=loudness_classes)
+    np.maximum.at(onset, (notes["pitch"], start), (FIRST_ONSET + loudness).astype("u1"))
     sounding = np.cumsum(change[:, :-1], axis=1) > 0  # (P, T)
     codes = np.where(onset > 0, onset, sounding.astype(np.uint8))
     return codes if num_steps is None else fit_steps(codes, num_steps)
@@ -229,16 +268,16 @@ def grid_phase(score: Any, steps_per_quarter: int = STEPS_PER_QUARTER) -> tuple[
 # --- Codes to scores --------------------------------------------------------------------------------------------------
 
 
-def notes_of_codes(codes: Any) -> np.ndarray:
+def notes_of_codes(codes: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
     """Notes of a roll.
 
     Returns:
         int64 `(N, 4)`: first step, length in steps, pitch, loudness class; by time, then pitch. A pitch held from step
-        0 on is a note of `DEFAULT_LOUDNESS`; held cells after silence are none.
+        0 on is a note of `DEFAULT_VELOCITY`; held cells after silence are none.
     """
-    array = check_codes(codes)
+    array = check_codes(codes, loudness_classes=loudness_classes)
     first = array[:, 0] == HELD
-    array[first, 0] = FIRST_ONSET + DEFAULT_LOUDNESS
+    array[first, 0] = default_onset(loudness_classes=loudness_classes)
     pitch, start = np.nonzero(array >= FIRST_ONSET)
     steps = array.shape[1]
     ends = np.where(array == HELD, steps, np.arange(steps))
@@ -255,6 +294,8 @@ def score_of_codes(
     program: int = 0,
     steps_per_quarter: int = STEPS_PER_QUARTER,
     drums: Any = None,
+    *,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> Any:
     """Score of a roll: one track, and one for drums where a second roll gives them.
 
@@ -265,6 +306,7 @@ def score_of_codes(
         program: General MIDI program 0..127.
         steps_per_quarter: Steps in a quarter note.
         drums: Roll of the drum track, pitches as General MIDI counts drums.
+        loudness_classes: Of both rolls.
 
     Raises:
         InputError: The roll has another shape, or the tempo is not a positive number.
@@ -280,101 +322,11 @@ def score_of_codes(
     for roll, is_drum in ((codes, False), (drums, True)):
         if roll is None:
             continue
-        notes = notes_of_codes(roll)
+        notes = notes_of_codes(roll, loudness_classes=loudness_classes)
         track: Any = symusic.Track("Drums" if is_drum else "Piano roll", 0 if is_drum else program, is_drum)
         times = (notes[:, :2] * step).astype(np.int32)
-        velocity = velocity_of_loudness(notes[:, 3]).astype(np.int8)
+        velocity = velocity_of_loudness(notes[:, 3], loudness_classes=loudness_classes).astype(np.int8)
         columns = (times[:, 0].copy(), times[:, 1].copy(), notes[:, 2].astype(np.int8), velocity)
         track.notes = symusic.Note.from_numpy(*columns, "tick")
         score.tracks.append(track)
     return score
-
-
-# --- Bars and windows -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class BarLine:
-    """Where a bar begins (in steps), and its metre."""
-
-    step: int
-    metre: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch of a piece that begins at a bar line.
-
-    Attributes:
-        codes: uint8 `(P, window_steps)`, silent after `num_steps`.
-        start_step: Its first step in the piece.
-        num_steps: Steps before the piece ends.
-        bar: Number of its first bar, from 0.
-        metre: The metre of most of its bars.
-    """
-
-    codes: np.ndarray
-    start_step: int
-    num_steps: int
-    bar: int
-    metre: tuple[int, int]
-
-
-def bar_lines(score: Any, num_steps: int, steps_per_quarter: int = STEPS_PER_QUARTER) -> list[BarLine]:
-    """Bar lines before `num_steps`, from the time signatures (4/4 where none is given)."""
-    score = in_ticks(score)
-    marks = [(0, (4, 4))]
-    for sign in sorted(score.time_signatures, key=lambda t: t.time):
-        count, unit = sign.numerator, sign.denominator
-        if 1 <= count <= 64 and unit in (1, 2, 4, 8, 16, 32):
-            marks = [m for m in marks if m[0] != sign.time] + [(sign.time, (count, unit))]
-    per_tick = steps_per_quarter / score.ticks_per_quarter
-    bounds = [m[0] for m in marks[1:]] + [int(np.ceil(num_steps / per_tick))]
-    lines: list[BarLine] = []
-    for (first, metre), stop in zip(marks, bounds, strict=True):
-        length = score.ticks_per_quarter * 4 * metre[0] / metre[1]
-        for k in range(int(np.ceil((stop - first) / length))):
-            step = int(np.floor((first + k * length) * per_tick + 0.5))
-            if step < num_steps and (not lines or step > lines[-1].step):
-                lines.append(BarLine(step, metre))
-    return lines or [BarLine(0, (4, 4))]
-
-
-def cut_windows(
-    codes: np.ndarray,
-    bars: Sequence[BarLine],
-    window_steps: int = WINDOW_STEPS,
-    hop_steps: int = WINDOW_STEPS,
-    min_steps: int = WINDOW_STEPS // 4,
-) -> list[Window]:
-    """Cuts a piece into windows that begin at bar lines, from the bar of its first note on.
-
-    In 4/4 with sixteenths a window is 16 bars. In other metres the next window begins at the last bar line that leaves
-    no step out. The last window is moved back so that it ends with the piece; an end of less than `min_steps` is left
-    out, unless it is all there is.
-    """
-    steps, total = [bar.step for bar in bars], codes.shape[1]
-    sounding = np.flatnonzero(codes.any(axis=0))
-    if not len(sounding):
-        return []
-    start = steps[max(bisect_right(steps, int(sounding[0])) - 1, 0)]
-    starts = [start]
-    while start + window_steps < total:
-        following = steps[bisect_right(steps, start + hop_steps) - 1]
-        following = following if following > start else start + hop_steps
-        if following + window_steps > total:
-            if total - start - window_steps < min_steps:
-                break
-            place = bisect_left(steps, total - window_steps)
-            following = steps[place] if place < len(steps) else total - window_steps
-        if following <= start:
-            break
-        starts.append(start := following)
-    windows = []
-    for start in starts:
-        first = max(bisect_right(steps, start) - 1, 0)
-        inside = bars[first : bisect_left(steps, start + window_steps)]
-        metre = Counter(bar.metre for bar in inside).most_common(1)[0][0]
-        part = fit_steps(codes[:, start : start + window_steps], window_steps)
-        windows.append(Window(part, start, min(total - start, window_steps), first, metre))
-    return windows

@@ -13,21 +13,19 @@ from transformers.processing_utils import ProcessorMixin
 from .errors import InputError
 from .music_attributes import ATTRIBUTES, asked_bin, bins_of, mean_tempo, measure_roll, middle_of_bin
 from .piano_roll import (
+    NUM_LOUDNESS,
     NUM_PITCHES,
     STEPS_PER_QUARTER,
     WINDOW_STEPS,
-    BarLine,
-    Window,
-    bar_lines,
     check_codes,
     clean_codes,
+    codes_in_all,
     codes_of_score,
-    codes_of_values,
-    cut_windows,
     fit_steps,
     score_of_codes,
     values_of_codes,
 )
+from .roll_windows import BarLine, Window, bar_lines, cut_windows
 from .score_files import read_score_file
 
 #: What FractalMidi can be asked for, in the order of the columns of `conditions`.
@@ -44,6 +42,7 @@ class FractalMidiProcessor(ProcessorMixin):
         attribute_names: Attributes of `music_attributes.ATTRIBUTES` that the model is conditioned on.
         source_names: Names of the sources (styles) that it is conditioned on, in the order of their classes; with any,
             `source` is the last column of the conditions.
+        loudness_classes: 32, or 127 so that every velocity is kept; the model's `num_codes` is two more.
     """
 
     def __init__(
@@ -52,6 +51,7 @@ class FractalMidiProcessor(ProcessorMixin):
         steps_per_quarter: int = STEPS_PER_QUARTER,
         attribute_names: Sequence[str] = CONDITIONS,
         source_names: Sequence[str] = (),
+        loudness_classes: int = NUM_LOUDNESS,
         **kwargs: Any,
     ) -> None:
         unknown = [name for name in attribute_names if name not in ATTRIBUTES]
@@ -59,10 +59,12 @@ class FractalMidiProcessor(ProcessorMixin):
             raise InputError(None, f"there is no attribute {unknown[0]!r}; choose among {', '.join(ATTRIBUTES)}")
         if window_steps < 1 or steps_per_quarter < 1:
             raise InputError(None, f"steps must be 1 or more, got {window_steps} and {steps_per_quarter} a quarter")
+        codes_in_all(loudness_classes)  # refuses what can not be
         self.window_steps = window_steps
         self.steps_per_quarter = steps_per_quarter
         self.attribute_names = list(attribute_names)
         self.source_names = list(source_names)
+        self.loudness_classes = loudness_classes
         super().__init__(**kwargs)
 
     @property
@@ -75,6 +77,11 @@ class FractalMidiProcessor(ProcessorMixin):
         """Classes of each column; the model's `attribute_sizes`."""
         sizes = [len(ATTRIBUTES[name].classes) for name in self.attribute_names]
         return [*sizes, *([len(self.source_names)] if self.source_names else [])]
+
+    @property
+    def num_codes(self) -> int:
+        """Classes of a cell; the model's `num_codes`."""
+        return codes_in_all(self.loudness_classes)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -121,7 +128,7 @@ class FractalMidiProcessor(ProcessorMixin):
             measured: Mapping[str, Any] = {}
             if items:
                 window, score = self._window(items[k], start_bar)
-                rolls.append(values_of_codes(window.codes)[None])
+                rolls.append(values_of_codes(window.codes, loudness_classes=self.loudness_classes)[None])
                 measured = self.measure(window, score) if measure else {}
             bins.append(self.condition_bins(wishes[k], measured))
         data: dict[str, Any] = {"roll": np.stack(rolls)} if rolls else {}
@@ -141,10 +148,10 @@ class FractalMidiProcessor(ProcessorMixin):
         elif hasattr(music, "tracks"):
             name, score = None, music
         else:
-            codes = _codes_of_array(music)
+            codes = self._codes_of_array(music)
             bar = 4 * self.steps_per_quarter
             return codes, [BarLine(k, (4, 4)) for k in range(0, codes.shape[1], bar)], None
-        codes = codes_of_score(score, self.steps_per_quarter, name=name)
+        codes = codes_of_score(score, self.steps_per_quarter, name=name, loudness_classes=self.loudness_classes)
         return codes, bar_lines(score, codes.shape[1], self.steps_per_quarter), score
 
     def windows(self, music: Any, hop_steps: int | None = None) -> list[Window]:
@@ -184,7 +191,8 @@ class FractalMidiProcessor(ProcessorMixin):
         if score is not None:
             stop = window.start_step + window.num_steps
             tempo = mean_tempo(score, window.start_step / per_quarter, stop / per_quarter)
-        return measure_roll(window.codes, tempo, None if score is None else window.metre, per_quarter)
+        metre = None if score is None else window.metre
+        return measure_roll(window.codes, tempo, metre, per_quarter, loudness_classes=self.loudness_classes)
 
     # --- Conditions
 
@@ -243,8 +251,9 @@ class FractalMidiProcessor(ProcessorMixin):
         Raises:
             InputError: Another shape, or an impossible tempo.
         """
-        codes = clean_codes(_codes_of_array(roll))
-        return score_of_codes(codes, DEFAULT_TEMPO if tempo is None else tempo, metre, program, self.steps_per_quarter)
+        codes, qpm = clean_codes(self._codes_of_array(roll)), DEFAULT_TEMPO if tempo is None else tempo
+        classes = self.loudness_classes
+        return score_of_codes(codes, qpm, metre, program, self.steps_per_quarter, loudness_classes=classes)
 
     def batch_decode(self, rolls: Any, tempo: float | Sequence[float] | None = None, **kwargs: Any) -> list[Any]:
         """Scores of rolls `(B, 1, 128, T)`; one tempo for all, or one for each. Other arguments as `decode`."""
@@ -255,7 +264,19 @@ class FractalMidiProcessor(ProcessorMixin):
 
     def join(self, rolls: Any) -> np.ndarray:
         """Codes of rolls that follow each other, in one roll `(128, sum of steps)`."""
-        return clean_codes(np.concatenate([_codes_of_array(roll) for roll in rolls], axis=1))
+        return clean_codes(np.concatenate([self._codes_of_array(roll) for roll in rolls], axis=1))
+
+    def _codes_of_array(self, roll: Any) -> np.ndarray:
+        """Codes `(128, T)` of an array or tensor of codes or values."""
+        if hasattr(roll, "detach"):
+            roll = roll.detach().cpu()
+            roll = (roll.float() if roll.is_floating_point() else roll).numpy()
+        array = np.asarray(roll)
+        while array.ndim > 2 and array.shape[0] == 1:
+            array = array[0]
+        if array.ndim != 2 or array.shape[0] != NUM_PITCHES:
+            raise InputError(None, f"a roll has the shape ({NUM_PITCHES}, steps), not {tuple(np.shape(roll))}")
+        return check_codes(array, loudness_classes=self.loudness_classes)
 
 
 def _as_list(music: Any) -> list[Any]:
@@ -268,19 +289,6 @@ def _as_list(music: Any) -> list[Any]:
     if not pieces:
         raise InputError(None, "no music was given")
     return pieces
-
-
-def _codes_of_array(roll: Any) -> np.ndarray:
-    """Codes `(128, T)` of an array or tensor of codes or values."""
-    if hasattr(roll, "detach"):
-        roll = roll.detach().cpu()
-        roll = (roll.float() if roll.is_floating_point() else roll).numpy()
-    array = np.asarray(roll)
-    while array.ndim > 2 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim != 2 or array.shape[0] != NUM_PITCHES:
-        raise InputError(None, f"a roll has the shape ({NUM_PITCHES}, steps), not {tuple(np.shape(roll))}")
-    return check_codes(array if np.issubdtype(array.dtype, np.integer) else codes_of_values(array))
 
 
 __all__ = ["FractalMidiProcessor"]

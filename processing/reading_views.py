@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from .alphatex_types import Bar
 from .dense_reading import BeatReading, DenseReading
 from .system_canvas import LINE_DISTANCE_PX, ROWS_BELOW, WHITE, WIDTH_MULTIPLE_PX, NormalisedSystem
 
@@ -69,6 +70,9 @@ def look(system: NormalisedSystem, view: View) -> NormalisedSystem:
 def vote(readings: Sequence[DenseReading]) -> tuple[DenseReading, int]:
     """Puts together the bars that most readings agree on.
 
+    A bar counts only if it was read in the metre that the bars before it leave in force, or shows one itself: half of a
+    bar in one metre is no bar in another.
+
     Args:
         readings: Of one system; the first wins ties.
 
@@ -86,22 +90,38 @@ def vote(readings: Sequence[DenseReading]) -> tuple[DenseReading, int]:
     length = next(n for n in (len(r.bar_confidence) for r in readings) if counts[n] == most)
     voters = [i for i, reading in enumerate(readings) if len(reading.bar_confidence) == length]
     first = readings[voters[0]]
-    bars, confidence, last = [], [], voters[0]
+    metre: tuple[int, int] | None = None
+    metres = {i: _metres(readings[i]) for i in voters}
+    bars: list[Bar] = []
+    confidence, last = [], voters[0]
     beats: dict[tuple[int, int, int], BeatReading] = {}
     for b in range(length):
         weights: dict[str, float] = defaultdict(float)
-        written = {i: repr(readings[i].score.staves[0].bars[b]) for i in voters}
-        for i in voters:
-            weights[written[i]] += _SHARE + readings[i].bar_confidence[b]
+        choices = {i: readings[i].score.staves[0].bars[b] for i in voters}
+        fit = [i for i in voters if metre is None or metres[i][b] == (choices[i].time_signature or metre)]
+        written = {i: repr(choices[i]) for i in fit}
+        for i, text in written.items():
+            weights[text] += _SHARE + readings[i].bar_confidence[b]
         winner = max(weights, key=lambda text: weights[text])  # the first of equals
-        agree = [i for i in voters if written[i] == winner]
+        agree = [i for i, text in written.items() if text == winner]
         last = max(agree, key=lambda i: readings[i].bar_confidence[b])
-        bars.append(readings[last].score.staves[0].bars[b])
+        bars.append(choices[last])
+        metre = metres[last][b]
         confidence.append(sum(readings[i].bar_confidence[b] for i in agree) / len(readings))
         beats |= {place: beat for place, beat in readings[last].beats.items() if place[0] == b}
     staff = replace(first.score.staves[0], bars=bars)
     score = replace(first.score, tracks=[replace(first.score.tracks[0], staves=[staff])])
-    return DenseReading(score, confidence, beats), last
+    begun = next(readings[i].metre for i in voters if readings[i].score.staves[0].bars[0] is bars[0])
+    return DenseReading(score, confidence, beats, begun), last
+
+
+def _metres(reading: DenseReading) -> list[tuple[int, int]]:
+    """The metre of each bar."""
+    found, metre = [], reading.metre
+    for bar in reading.score.staves[0].bars:
+        metre = bar.time_signature or metre
+        found.append(metre)
+    return found
 
 
 __all__ = ["VIEWS", "View", "look", "vote"]

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .piano_roll import NUM_PITCHES, BarLine
+from .piano_roll import NUM_PITCHES
+from .roll_windows import BarLine
 
 PICTURE_SUFFIXES = (".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _NOTE = r"[A-Ga-g][#b]?-?\d+"

@@ -2,6 +2,7 @@
 
 High pitches are on top. A held cell has the colour of its onset; a thin dark edge at the left of each onset keeps
 repeated notes apart. Cells that are not decided yet (code -1 or 34, not-a-number in a float roll) are nearly white.
+Of rolls with 127 loudness classes, the code after the last is 129, and the colours go as far as those of 32.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import numpy as np
 
 from .errors import InputError
 from .piano_roll import (
-    DEFAULT_LOUDNESS,
     FIRST_ONSET,
     HELD,
-    NUM_CODES,
+    LOUDNESS_CLASSES,
     NUM_LOUDNESS,
     NUM_PITCHES,
     SILENCE,
     UNKNOWN,
+    codes_in_all,
     codes_of_values,
+    default_onset,
     origins,
 )
 
@@ -38,9 +40,9 @@ _QUIETEST = 0.3  # place of the softest note in viridis; below it, notes would s
 _GROUND, _BAR, _OCTAVE, _BLANK, _BLANK_BAR, _LOUD = 0, 1, 2, 3, 4, 8
 
 
-@lru_cache(maxsize=1)
-def palette() -> np.ndarray:
-    """Colours of a picture, uint8 `(256, 3)` RGB."""
+@lru_cache(maxsize=len(LOUDNESS_CLASSES))
+def palette(loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
+    """Colours of a picture, uint8 `(256, 3)` RGB; those of the loudness classes go from soft to loud."""
     import cv2
 
     ramp = np.arange(256, dtype=np.uint8)[:, None]
@@ -52,12 +54,12 @@ def palette() -> np.ndarray:
     colours[_OCTAVE] = ground + (255 - ground) // 12
     colours[_BLANK] = _UNKNOWN_COLOUR
     colours[_BLANK_BAR] = np.array(_UNKNOWN_COLOUR) - 25
-    places = np.round(255 * np.linspace(_QUIETEST, 1, NUM_LOUDNESS)).astype(int)
-    colours[_LOUD : _LOUD + NUM_LOUDNESS] = viridis[places]
+    places = np.round(255 * np.linspace(_QUIETEST, 1, loudness_classes)).astype(int)
+    colours[_LOUD : _LOUD + loudness_classes] = viridis[places]
     return colours
 
 
-def _codes_and_unknown(roll: Any) -> np.ndarray:
+def _codes_and_unknown(roll: Any, loudness_classes: int) -> np.ndarray:
     """The roll as int16 codes `(P, T)`, -1 where it is unknown.
 
     Raises:
@@ -74,23 +76,25 @@ def _codes_and_unknown(roll: Any) -> np.ndarray:
     if np.issubdtype(array.dtype, np.integer):
         if array.dtype == np.uint8:  # numpy writes -1 into bytes as 255
             array = np.where(array == 255, UNKNOWN, array.astype(np.int16))
-        if array.min() < UNKNOWN or array.max() > NUM_CODES:
+        undecided = codes_in_all(loudness_classes)
+        if array.min() < UNKNOWN or array.max() > undecided:
             raise InputError(
-                None, f"codes go from {array.min()} to {array.max()}; a picture has {UNKNOWN} to {NUM_CODES}"
+                None, f"codes go from {array.min()} to {array.max()}; a picture has {UNKNOWN} to {undecided}"
             )
-        return np.where(array == NUM_CODES, UNKNOWN, array).astype(np.int16)
+        return np.where(array == undecided, UNKNOWN, array).astype(np.int16)
     unknown = np.isnan(array)
-    return np.where(unknown, UNKNOWN, codes_of_values(np.where(unknown, -1, array)).astype(np.int16))
+    codes = codes_of_values(np.where(unknown, -1, array), loudness_classes=loudness_classes)
+    return np.where(unknown, UNKNOWN, codes.astype(np.int16))
 
 
-def _indices(roll: Any, scale: int, low: int, high: int, bar_steps: int) -> np.ndarray:
+def _indices(roll: Any, scale: int, low: int, high: int, bar_steps: int, loudness_classes: int) -> np.ndarray:
     """Palette places, uint8 `(pitches * scale, T * scale)`."""
-    codes = _codes_and_unknown(roll)
+    codes, middle = _codes_and_unknown(roll, loudness_classes), default_onset(loudness_classes=loudness_classes)
     source = origins(codes)
     sounding = np.take_along_axis(codes, np.maximum(source, 0), axis=1)
-    sounding = np.where(source < 0, FIRST_ONSET + DEFAULT_LOUDNESS, sounding)  # held from before the roll
+    sounding = np.where(source < 0, middle, sounding)  # held from before the roll
     # Held cells after unknown ones belong to a note not decided yet: they are drawn in a middle colour.
-    sounding = np.where((codes == HELD) & (sounding == UNKNOWN), FIRST_ONSET + DEFAULT_LOUDNESS, sounding)
+    sounding = np.where((codes == HELD) & (sounding == UNKNOWN), middle, sounding)
     cells = np.where(sounding >= FIRST_ONSET, _LOUD + sounding - FIRST_ONSET, _GROUND)
     cells = np.where(sounding == UNKNOWN, _BLANK, np.where(codes == SILENCE, _GROUND, cells)).astype(np.uint8)
     picture = cells.repeat(scale, axis=0).repeat(scale, axis=1)  # (P * scale, T * scale), low pitches first
@@ -107,18 +111,20 @@ def _indices(roll: Any, scale: int, low: int, high: int, bar_steps: int) -> np.n
     return np.ascontiguousarray(picture[low * scale : (high + 1) * scale][::-1])
 
 
-def pitch_range(rolls: Sequence[Any], margin: int = 3) -> tuple[int, int]:
+def pitch_range(rolls: Sequence[Any], margin: int = 3, *, loudness_classes: int = NUM_LOUDNESS) -> tuple[int, int]:
     """Lowest and highest row that any of the rolls uses, with a margin; two octaves at least."""
     used = np.zeros(NUM_PITCHES, dtype=bool)
     for roll in rolls:
-        used |= (_codes_and_unknown(roll) > SILENCE).any(axis=1)
+        used |= (_codes_and_unknown(roll, loudness_classes) > SILENCE).any(axis=1)
     rows = np.flatnonzero(used)
     low, high = (int(rows[0]), int(rows[-1])) if len(rows) else (48, 72)
     grow = max(0, 24 - (high - low) + 1) // 2
     return max(0, low - margin - grow), min(NUM_PITCHES - 1, high + margin + grow)
 
 
-def draw_roll(roll: Any, scale: int = 4, crop: bool = False, bar_steps: int = BAR_STEPS) -> Image.Image:
+def draw_roll(
+    roll: Any, scale: int = 4, crop: bool = False, bar_steps: int = BAR_STEPS, *, loudness_classes: int = NUM_LOUDNESS
+) -> Image.Image:
     """Picture of a roll.
 
     Args:
@@ -127,6 +133,7 @@ def draw_roll(roll: Any, scale: int = 4, crop: bool = False, bar_steps: int = BA
         scale: Pixels a cell.
         crop: Show only the pitches in use.
         bar_steps: Steps between the thin vertical lines; 0 for none.
+        loudness_classes: Of the roll; with 127, 129 in place of 34 is unknown.
 
     Returns:
         RGB picture, `T * scale` pixels wide.
@@ -136,8 +143,9 @@ def draw_roll(roll: Any, scale: int = 4, crop: bool = False, bar_steps: int = BA
     """
     from PIL import Image
 
-    low, high = pitch_range([roll]) if crop else (0, NUM_PITCHES - 1)
-    return Image.fromarray(palette()[_indices(roll, scale, low, high, bar_steps)])
+    low, high = pitch_range([roll], loudness_classes=loudness_classes) if crop else (0, NUM_PITCHES - 1)
+    colours = palette(loudness_classes)
+    return Image.fromarray(colours[_indices(roll, scale, low, high, bar_steps, loudness_classes)])
 
 
 def write_gif(
@@ -149,6 +157,8 @@ def write_gif(
     ms_per_frame: int = 120,
     last_ms: int = 1800,
     max_frames: int = 80,
+    *,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> Path:
     """Writes a GIF that shows how a roll grew, again and again.
 
@@ -161,6 +171,7 @@ def write_gif(
         ms_per_frame: How long a frame stays.
         last_ms: How long the last one stays.
         max_frames: Of more frames, so many are shown, evenly chosen; the last is always among them.
+        loudness_classes: Of the rolls.
 
     Raises:
         InputError: No frames, or one of another shape.
@@ -171,11 +182,11 @@ def write_gif(
         raise InputError(path, "a GIF needs at least one frame")
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), max_frames)).round().astype(int))
     shown = [frames[k] for k in chosen]
-    low, high = pitch_range(shown) if crop else (0, NUM_PITCHES - 1)
+    low, high = pitch_range(shown, loudness_classes=loudness_classes) if crop else (0, NUM_PITCHES - 1)
     pictures = []
     for roll in shown:
-        picture = Image.fromarray(_indices(roll, scale, low, high, bar_steps))
-        picture.putpalette(palette().tobytes())  # one palette for all frames: no dithering, small files
+        picture = Image.fromarray(_indices(roll, scale, low, high, bar_steps, loudness_classes))
+        picture.putpalette(palette(loudness_classes).tobytes())  # one palette for all frames: no dithering, small files
         pictures.append(picture)
     times = [ms_per_frame] * (len(pictures) - 1) + [last_ms]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=False)

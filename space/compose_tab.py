@@ -53,7 +53,8 @@ def compose_piece(
 def _roll(score: Any) -> dict[str, Any]:
     """The song as a roll that plays; its drums are not shown."""
     from ..processing.music_attributes import mean_tempo
-    from ..processing.piano_roll import NUM_PITCHES, bar_lines, codes_of_score, notes_of_codes
+    from ..processing.piano_roll import NUM_PITCHES, codes_of_score, notes_of_codes
+    from ..processing.roll_windows import bar_lines
 
     try:
         codes = codes_of_score(score)

@@ -53,12 +53,16 @@ def _canvas(source: Any, models: Models) -> Any:
 
 def show_piece(path: str | Path, models: Models) -> dict[str, Any]:
     """A piece as the page shows it: codes, bar lines, notes to play."""
+    from ..processing.piano_roll import coarse_codes
+
     canvas = _canvas(str(path), models)
     tempo = float(canvas.measured.get("tempo") or 120.0)
-    return {**_shown(canvas.codes, canvas.bars, tempo), "codes": widgets.pack(canvas.codes.astype(np.uint8))}
+    codes = coarse_codes(canvas.codes, loudness_classes=canvas.loudness_classes)
+    return {**_shown(codes, canvas.bars, tempo), "codes": widgets.pack(codes.astype(np.uint8))}
 
 
 def _shown(codes: np.ndarray, bars: list[int], tempo: float) -> dict[str, Any]:
+    """What the page knows of codes in 32 loudness classes, the only ones that it draws and plays."""
     from ..processing.piano_roll import clean_codes, notes_of_codes
 
     notes = notes_of_codes(clean_codes(codes)).tolist()
@@ -94,6 +98,7 @@ def paint_roll(
         InputError: Nothing of a piece is covered, or wishes that can not be.
     """
     from ..painting import paint
+    from ..processing.piano_roll import coarse_codes
 
     conditions: dict[str, Any] = {name: value for name, value in wishes.items() if value}
     hidden, wished = None, bool(conditions)
@@ -117,18 +122,24 @@ def paint_roll(
     lines = list(range(0, result.codes.shape[1], length))
     cells = result.codes.size if hidden is None else int(hidden.sum())
     told = words.say("painted", cells=f"{cells:,}", seconds=result.seconds)
-    shown = {**_shown(result.codes, lines, result.tempo), "frames": _film(result), "files": files}
+    codes, film = (
+        coarse_codes(roll, loudness_classes=painter[1].loudness_classes) for roll in (result.codes, _film(result))
+    )
+    shown = {**_shown(codes, lines, result.tempo), "frames": _packed(film), "files": files}
     # Codes alone know no metre: what is not in 4/4 is painted again from its file.
     if piece is None or result.metre == (4, 4):
         piece = Piece(result.codes, result.tempo, from_nothing=hidden is None)
     return widgets.notice(told), shown, piece
 
 
-def _film(result: Any) -> str:
-    """Some of the frames of how a roll grew, the last one whole."""
+def _film(result: Any) -> np.ndarray:
+    """Some of the frames of how a roll grew, the last one whole; int16 `(N, P, T)`, -1 where nothing is decided."""
     count = len(result.frames)
     chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int))
-    frames = np.stack([*(result.frames[k] for k in chosen), result.codes.astype(np.int16)])
+    return np.stack([*(result.frames[k] for k in chosen), result.codes.astype(np.int16)])
+
+
+def _packed(frames: np.ndarray) -> str:
     return widgets.pack(np.where(frames < 0, _UNKNOWN, frames).astype(np.uint8))
 
 

@@ -17,7 +17,8 @@ from intermezzo.datasets_scripts.build_midi import build, digest_of_rows, main, 
 from intermezzo.datasets_scripts.midi_sources import SourceFile, files_of_source, grid_distance, read_pieces
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.music_attributes import measure_roll
-from intermezzo.processing.piano_roll import Window, codes_of_score
+from intermezzo.processing.piano_roll import codes_of_score
+from intermezzo.processing.roll_windows import Window
 
 STEP = 120
 

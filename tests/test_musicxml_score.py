@@ -10,7 +10,7 @@ import pytest
 
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.musicxml_score import read_musicxml_score
-from intermezzo.processing.piano_roll import bar_lines
+from intermezzo.processing.roll_windows import bar_lines
 from intermezzo.processing.score_files import read_score_file
 
 

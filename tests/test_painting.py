@@ -15,9 +15,10 @@ from intermezzo.modeling.modeling_fractal_midi import FractalMidiModel
 from intermezzo.painting import paint, read_wishes, whole_numbers
 from intermezzo.painting_windows import plan_windows, prepare_canvas, strike_anew
 from intermezzo.processing.errors import InputError
-from intermezzo.processing.piano_roll import BarLine, codes_of_score, codes_of_values, score_of_codes
+from intermezzo.processing.piano_roll import codes_of_score, codes_of_values, score_of_codes
 from intermezzo.processing.processing_fractal_midi import FractalMidiProcessor
 from intermezzo.processing.roll_masks import mask_of_words, pitch_of_name, read_mask
+from intermezzo.processing.roll_windows import BarLine
 
 torch.set_num_threads(1)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from intermezzo.processing import piano_roll as pr
+from intermezzo.processing import roll_windows as rw
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.roll_pictures import draw_roll, palette, write_gif
 
@@ -71,7 +72,7 @@ def test_any_roll_without_orphans_comes_back(seed: int, steps: int) -> None:
     clean = pr.clean_codes(codes)
     assert (pr.clean_codes(clean) == clean).all()
     assert ((clean == codes) | ((codes == 1) & (clean == 0))).all()
-    clean[clean[:, 0] == 1, 0] = pr.FIRST_ONSET + pr.DEFAULT_LOUDNESS
+    clean[clean[:, 0] == 1, 0] = pr.default_onset()
     if clean.any():
         back = pr.codes_of_score(pr.score_of_codes(clean), num_steps=steps)
         assert (back == clean).all()
@@ -175,11 +176,11 @@ def test_transposition_moves_rows_and_refuses_to_lose_notes() -> None:
 
 def test_bar_lines_follow_the_metres() -> None:
     metres = [(0, 1, 4), (480, 3, 4), (480 * 7, 6, 8)]  # a pick-up of one quarter, two bars of 3/4, then 6/8
-    lines = pr.bar_lines(make_score([], metres=metres), 60)
+    lines = rw.bar_lines(make_score([], metres=metres), 60)
     assert [line.step for line in lines] == [0, 4, 16, 28, 40, 52]
     assert [line.metre for line in lines] == [(1, 4), (3, 4), (3, 4), (6, 8), (6, 8), (6, 8)]
-    assert [line.step for line in pr.bar_lines(make_score([]), 33)] == [0, 16, 32]
-    late = pr.bar_lines(make_score([], metres=[(960, 2, 4)]), 20)  # 4/4 until told otherwise
+    assert [line.step for line in rw.bar_lines(make_score([]), 33)] == [0, 16, 32]
+    late = rw.bar_lines(make_score([], metres=[(960, 2, 4)]), 20)  # 4/4 until told otherwise
     assert [(line.step, line.metre) for line in late] == [(0, (4, 4)), (8, (2, 4)), (16, (2, 4))]
 
 
@@ -187,8 +188,8 @@ def test_bar_lines_follow_the_metres() -> None:
 @pytest.mark.parametrize("hop", [256, 128])
 def test_windows_begin_at_bars_and_leave_nothing_out(count: int, unit: int, hop: int) -> None:
     codes = np.random.default_rng(0).choice([0, 0, 9], (128, 1000)).astype(np.uint8)
-    bars = pr.bar_lines(make_score([], metres=[(0, count, unit)]), 1000)
-    windows = pr.cut_windows(codes, bars, hop_steps=hop)
+    bars = rw.bar_lines(make_score([], metres=[(0, count, unit)]), 1000)
+    windows = rw.cut_windows(codes, bars, hop_steps=hop)
     covered = np.zeros(1000, bool)
     for window in windows:
         assert window.codes.shape == (128, 256) and window.metre == (count, unit)
@@ -203,15 +204,15 @@ def test_windows_begin_at_bars_and_leave_nothing_out(count: int, unit: int, hop:
 
 
 def test_windows_of_short_silent_and_late_pieces() -> None:
-    bars = [pr.BarLine(k, (4, 4)) for k in range(0, 320, 16)]
+    bars = [rw.BarLine(k, (4, 4)) for k in range(0, 320, 16)]
     codes = np.zeros((128, 320), np.uint8)
-    assert pr.cut_windows(codes, bars) == []
+    assert rw.cut_windows(codes, bars) == []
     codes[60, 40] = 9
-    (window,) = pr.cut_windows(codes[:, :50], bars)
+    (window,) = rw.cut_windows(codes[:, :50], bars)
     assert (window.start_step, window.num_steps, window.bar) == (32, 18, 2) and window.codes[60, 8] == 9
     codes[60, 0] = 9
-    assert len(pr.cut_windows(codes[:, :300], bars)) == 1  # 44 steps are left: less than a quarter of a window
-    assert [w.start_step for w in pr.cut_windows(codes, bars)] == [0, 64]
+    assert len(rw.cut_windows(codes[:, :300], bars)) == 1  # 44 steps are left: less than a quarter of a window
+    assert [w.start_step for w in rw.cut_windows(codes, bars)] == [0, 64]
 
 
 def test_a_common_shift_of_all_onsets_is_found() -> None:

@@ -98,6 +98,27 @@ def test_looks_with_another_number_of_bars_have_no_vote() -> None:
     assert len(vote([reading(LONG, 0.1), reading(RIGHT, 0.9)])[0].bar_confidence) == 3  # one each: the first
 
 
+def test_bars_are_taken_from_looks_in_one_metre_alone() -> None:
+    """Half of the looks take 3/4 for 2/4: each bar would be voted for by itself, and the sum of the bars be wrong."""
+    other = HEAD + "\\ts (2 4) 3.3.4 5.3.4 |\n1.2.2 |\n"
+    looks = [reading(RIGHT, [0.9, 0.2]), reading(other, [0.1, 0.9]), reading(other, [0.1, 0.9])]
+    voted, last = vote(looks)
+    assert write_alphatex(voted.score) == RIGHT and last == 0
+    again, _ = vote([reading(RIGHT, [0.1, 0.9]), *looks[1:]])
+    assert write_alphatex(again.score) == other
+
+
+def test_a_metre_in_force_before_the_system_counts_too() -> None:
+    bars = HEAD + "\\ts (3 4) 3.3.4 5.3.4 7.3.4 |\n1.2.2{d} |\n", HEAD + "\\ts (2 4) 3.3.4 5.3.4 |\n1.2.2 |\n"
+    three, two = (reading(text, 0.5) for text in bars)
+    for one, metre in ((three, (3, 4)), (two, (2, 4))):
+        one.metre, one.score.staves[0].bars[0].time_signature = metre, None
+    two.bar_confidence, three.bar_confidence = [0.4, 0.9], [0.8, 0.1]
+    voted, _ = vote([two, three])
+    assert [sum(beat.length for beat in bar.voices[0]) * 4 for bar in voted.score.staves[0].bars] == [3, 3]
+    assert voted.metre == (3, 4)
+
+
 def test_one_reading_comes_out_as_it_is() -> None:
     one = reading(RIGHT, [0.25, 0.75])
     voted, last = vote([one])

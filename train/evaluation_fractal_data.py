@@ -13,8 +13,9 @@ import torch
 
 from ..processing.errors import InputError
 from ..processing.music_attributes import ATTRIBUTES
-from ..processing.piano_roll import NUM_PITCHES, WINDOW_STEPS, values_of_codes
+from ..processing.piano_roll import NUM_LOUDNESS, NUM_PITCHES, WINDOW_STEPS, codes_in_all, values_of_codes
 from .evaluation_report import Failure
+from .fractal_midi_data import classes_of_files
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationRequest
@@ -31,30 +32,39 @@ class HeldOut:
         pieces: Piece of each roll; rolls of one piece are resampled together.
         values: What was measured of each, with its `source`.
         data: Where they come from, in words.
+        loudness_classes: Of the codes.
     """
 
     codes: np.ndarray
     pieces: list[str]
     values: list[dict[str, Any]]
     data: str
+    loudness_classes: int = NUM_LOUDNESS
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def first(self, count: int) -> HeldOut:
         """The first so many rolls."""
-        return HeldOut(self.codes[:count], self.pieces[:count], self.values[:count], self.data)
+        parts = self.codes[:count], self.pieces[:count], self.values[:count]
+        return HeldOut(*parts, self.data, self.loudness_classes)
+
+    @property
+    def num_codes(self) -> int:
+        """Classes of a cell."""
+        return codes_in_all(self.loudness_classes)
 
     def rolls(self) -> torch.Tensor:
         """Float rolls `(N, 1, P, T)`."""
-        return torch.from_numpy(values_of_codes(self.codes[:, None]))
+        return torch.from_numpy(values_of_codes(self.codes[:, None], loudness_classes=self.loudness_classes))
 
     def digest(self, count: int) -> str:
         """A hash of the first so many rolls: two figures of one hash are of the same rolls."""
         return hashlib.sha256(np.ascontiguousarray(self.codes[:count]).tobytes()).hexdigest()[:16]
 
 
-def _table(data: str | Path) -> Any:
+def _table(data: str | Path) -> tuple[Any, int]:
+    """All rows, and the loudness classes of their rolls."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,7 +83,7 @@ def _table(data: str | Path) -> Any:
             raise InputError(file, f"not a readable Parquet file ({str(error).splitlines()[0]})") from error
         if missing:
             raise InputError(file, f"has no column {', '.join(missing)}; build_midi writes them")
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables), classes_of_files(files)
 
 
 def read_held_out(data: str | Path, n: int, seed: int, failures: list[Failure], what: str = "") -> HeldOut:
@@ -89,7 +99,7 @@ def read_held_out(data: str | Path, n: int, seed: int, failures: list[Failure], 
     Raises:
         InputError: No such data, or no usable roll in it.
     """
-    table = _table(data)
+    table, classes = _table(data)
     order = np.random.default_rng(seed).permutation(len(table))[:n]
     codes, pieces, values = [], [], []
     for number, row in zip(order.tolist(), table.take(order).to_pylist(), strict=True):
@@ -103,10 +113,17 @@ def read_held_out(data: str | Path, n: int, seed: int, failures: list[Failure], 
         values.append(row)
     if not codes:
         raise InputError(data, "has no roll that can be used; give another test set")
-    return HeldOut(np.stack(codes), pieces, values, what or f"test split of {Path(data).resolve().name}")
+    return HeldOut(np.stack(codes), pieces, values, what or f"test split of {Path(data).resolve().name}", classes)
 
 
-def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], request: EvaluationRequest) -> Path:
+def build_held_out(
+    n: int,
+    seed: int,
+    out: Path,
+    failures: list[Failure],
+    request: EvaluationRequest,
+    loudness_classes: int = NUM_LOUDNESS,
+) -> Path:
     """Windows of pieces of the music21 corpus that belong to the test split, in one Parquet file, unless it is there.
 
     A piece belongs to a split by a hash of its name alone, so no training set of ours has one of these pieces.
@@ -114,7 +131,8 @@ def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], reques
     from ..datasets_scripts import build_midi
     from ..datasets_scripts.midi_sources import files_of_corpus, read_pieces
 
-    path = out / f"midi_test_v{build_midi.FORMAT}_n{n}_seed{seed}.parquet"
+    kind = "" if loudness_classes == NUM_LOUDNESS else f"_loudness{loudness_classes}"
+    path = out / f"midi_test_v{build_midi.FORMAT}_n{n}_seed{seed}{kind}.parquet"
     if path.exists():
         return path
     from datasets import Dataset, disable_progress_bars
@@ -127,15 +145,18 @@ def build_held_out(n: int, seed: int, out: Path, failures: list[Failure], reques
             break
         try:
             for piece in read_pieces(file):
-                found = build_midi.rows_of_piece(piece, file.source, "test", 4, WINDOW_STEPS)
+                found = build_midi.rows_of_piece(
+                    piece, file.source, "test", 4, WINDOW_STEPS, loudness_classes=loudness_classes
+                )
                 rows += _spread(found, WINDOWS_OF_A_PIECE)
         except InputError as error:
             failures.append(Failure(file.name, "build", error.message))
-    columns = {name: [row[name] for row in rows[:n]] for name in build_midi.features()}
+    kinds = build_midi.features(loudness_classes=loudness_classes)
+    columns = {name: [row[name] for row in rows[:n]] for name in kinds}
     out.mkdir(parents=True, exist_ok=True)
     disable_progress_bars()
     part = path.with_suffix(".part")
-    Dataset.from_dict(columns, features=build_midi.features()).to_parquet(str(part))
+    Dataset.from_dict(columns, features=kinds).to_parquet(str(part))
     part.replace(path)  # the file appears whole or not at all
     return path
 
@@ -146,8 +167,12 @@ def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [rows[k] for k in places] if len(rows) else []
 
 
-def load_held_out(request: EvaluationRequest, n: int, failures: list[Failure]) -> HeldOut:
+def load_held_out(
+    request: EvaluationRequest, n: int, failures: list[Failure], loudness_classes: int = NUM_LOUDNESS
+) -> HeldOut:
     """The rolls that a request names, or the held-out split built from its seed (kept in the request's folder).
+
+    What is built has so many loudness classes; what a request names has its own.
 
     Raises:
         InputError: No such data, or no corpus to build it from.
@@ -155,6 +180,6 @@ def load_held_out(request: EvaluationRequest, n: int, failures: list[Failure]) -
     if request.data is not None:
         return read_held_out(request.data, n, request.seed, failures)
     folder = request.out or Path("out") / "evaluation"
-    path = build_held_out(n, request.seed, folder, failures, request)
+    path = build_held_out(n, request.seed, folder, failures, request, loudness_classes)
     what = f"test split of the music21 corpus, drawn with seed {request.seed}"
     return read_held_out(path, n, request.seed, failures, what)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..processing.music_attributes import ATTRIBUTES, mean_tempo, measure_roll
-from ..processing.piano_roll import codes_of_values
+from ..processing.piano_roll import NUM_LOUDNESS, codes_of_values
 from .evaluation_fractal_data import HeldOut
 from .metrics_common import Estimate, proportion, ratio
 from .metrics_music import BAR_STEPS, seam_onset_rates, seam_pitch_step
@@ -158,7 +158,8 @@ def known_keys(processor: Any, codes: np.ndarray, masks: np.ndarray) -> torch.Te
         return None
     rows = []
     for one, mask in zip(codes, masks, strict=True):
-        values = measure_roll(np.where(mask, 0, one).astype(np.uint8), None)
+        known = np.where(mask, 0, one).astype(np.uint8)
+        values = measure_roll(known, None, loudness_classes=processor.loudness_classes)
         rows.append(processor.condition_bins(measured={name: values.get(name) for name in ("key", "mode")}))
     return torch.tensor(rows)
 
@@ -202,7 +203,8 @@ def measure_filling(
             (pasted, {"num_samples": len(roll)}),
         ):
             draw = torch.Generator().manual_seed(seed)
-            target[part] = codes_of_values(model.generate(**given, generator=draw, **settings)[:, 0].cpu().numpy())
+            made = model.generate(**given, generator=draw, **settings)[:, 0].cpu().numpy()
+            target[part] = codes_of_values(made, loudness_classes=held_out.loudness_classes)
     pasted = np.where(masks, pasted, held_out.codes)
     pieces, seed = held_out.pieces, request.seed
     sounding = (masks & (held_out.codes > 0)).sum(axis=(1, 2))
@@ -251,7 +253,7 @@ def measure_attribute(
     Classes are asked for equally often, one attribute at a time. Tempo is not in a roll: it is measured in the MIDI
     file that a person gets, whose tempo is set from the class.
     """
-    size = len(ATTRIBUTES[name].classes)
+    size, loudness_classes = len(ATTRIBUTES[name].classes), processor.loudness_classes
     asked = np.arange(count) % size
     column = processor.condition_names.index(name)
     got: list[int] = []
@@ -261,10 +263,12 @@ def measure_attribute(
         rows = torch.full((len(classes), len(processor.condition_names)), -1)
         rows[:, column] = torch.from_numpy(classes)
         draw = torch.Generator().manual_seed(request.seed + start)
-        made = codes_of_values(model.generate(conditions=rows, generator=draw, **settings)[:, 0].cpu().numpy())
+        values = model.generate(conditions=rows, generator=draw, **settings)[:, 0].cpu().numpy()
+        made = codes_of_values(values, loudness_classes=loudness_classes)
         for codes, row in zip(made, rows.tolist(), strict=True):
             tempo = mean_tempo(processor.decode(codes, processor.tempo_of(row))) if name == "tempo" else None
-            got.append(ATTRIBUTES[name].bin_of(measure_roll(codes, tempo)[name]))
+            measured = measure_roll(codes, tempo, loudness_classes=loudness_classes)
+            got.append(ATTRIBUTES[name].bin_of(measured[name]))
     shuffled = np.random.default_rng(request.seed).permutation(asked)
     return {
         f"{name}_hit": proportion([a == g for a, g in zip(asked, got, strict=True)], unit="rolls"),
@@ -274,16 +278,17 @@ def measure_attribute(
 
 def sample_rolls(
     model: Any, conditions: torch.Tensor | None, count: int, request: EvaluationRequest, settings: dict[str, Any],
-    batch_size: int = 8,
+    batch_size: int = 8, loudness_classes: int = NUM_LOUDNESS,
 ) -> np.ndarray:  # fmt: skip
-    """Codes uint8 `(count, P, T)`."""
+    """Codes uint8 `(count, P, T)`, in so many loudness classes as the model has."""
     made = []
     starts = range(0, count, batch_size)
     for start in request.track(starts, "sample", len(starts)):
         size = min(batch_size, count - start)
         given = None if conditions is None else conditions[start : start + size]
         draw = torch.Generator().manual_seed(request.seed + start)
-        made.append(codes_of_values(model.generate(size, given, generator=draw, **settings)[:, 0].cpu().numpy()))
+        values = model.generate(size, given, generator=draw, **settings)[:, 0].cpu().numpy()
+        made.append(codes_of_values(values, loudness_classes=loudness_classes))
     return np.concatenate(made)
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from ..painting import GUIDANCE, STRUCTURE_TEMPERATURE
+from ..processing.piano_roll import FIRST_ONSET
 from .evaluation_fractal_data import HeldOut, load_held_out
 from .evaluation_fractal_fill import ASKED, HIDING, measure_attribute, measure_filling, off_by, sample_rolls
 from .evaluation_report import EvaluationReport, Failure, Target
 from .fractal_midi_baselines import COUNTS, bits_figures, overlap_figures, read_baselines
+from .fractal_midi_data import check_classes
 from .metrics_common import Estimate, ratio
 from .metrics_music import FIGURES, summarise
 
@@ -142,7 +144,9 @@ def compare_baselines(
 
     folder, seed = Path(request.checkpoint), request.seed
     if (folder / COUNTS).is_file():
-        theirs = PitchMarkov.load(folder / COUNTS).nats(held_out.codes[: len(nats)])
+        chain = PitchMarkov.load(folder / COUNTS)
+        check_classes(folder / COUNTS, chain.num_codes - FIRST_ONSET, held_out.loudness_classes)
+        theirs = chain.nats(held_out.codes[: len(nats)])
         report.sections["baseline: Markov chain a pitch"] = bits_figures(theirs.tolist(), held_out, seed)
         pieces = held_out.pieces[: len(nats)]
         report.figures["bits_over_markov"] = ratio(nats.tolist(), theirs.tolist(), pieces, seed=seed, unit="nats")
@@ -163,7 +167,8 @@ def compare_baselines(
             report.notes.append("The figures of pixel-AR are of other rolls; the two can not be divided.")
     else:
         report.notes.append("No figures of pixel-AR beside the weights: see train/fractal_midi_baselines.py.")
-    plain = PixelARModel(PixelARConfig.like(sum(p.numel() for p in model.parameters()))).eval().to(model.device)
+    sizes = PixelARConfig.like(sum(p.numel() for p in model.parameters()), num_codes=held_out.num_codes)
+    plain = PixelARModel(sizes).eval().to(model.device)
     slow = seconds_per_roll(plain)
     blocks = plain.config.size[0] * plain.config.size[1] * 2 // plain.config.window
     report.notes.append(NOTES["pixel"].format(block=plain.config.window // 2, blocks=blocks))
@@ -190,12 +195,15 @@ def evaluate_fractal_midi(
         InputError: There is no checkpoint, or no usable roll.
         TypeError: A setting that `Options` does not have.
     """
-    from ..painting import load_painter
+    from ..painting import check_pair, load_painter
 
     options = Options(**settings)
     failures: list[Failure] = []
     model, processor = painter or load_painter(request.checkpoint)
-    held_out = load_held_out(request, request.n, failures) if held_out is None else held_out
+    check_pair(model, processor, request.checkpoint)
+    classes = processor.loudness_classes
+    held_out = load_held_out(request, request.n, failures, classes) if held_out is None else held_out
+    check_classes(request.checkpoint, classes, held_out.loudness_classes)
     report = EvaluationReport(
         request.stem, request.checkpoint, held_out.data, len(held_out), request.seed, failures=failures,
         task="other", dataset_type="piano_rolls",
@@ -209,9 +217,8 @@ def evaluate_fractal_midi(
     part = held_out.first(options.likelihood_n)
     nats = measure_nats(model, part, options.draws, request, options.batch_size)
     report.figures |= bits_figures(nats.tolist(), part, request.seed)
-    made = sample_rolls(
-        model, source_conditions(processor, held_out), len(held_out), request, sampling, options.batch_size
-    )
+    given = source_conditions(processor, held_out)
+    made = sample_rolls(model, given, len(held_out), request, sampling, options.batch_size, classes)
     report.figures |= compare_samples(made, held_out, request.seed)
     report.sections["music, samples"] = summarise(made, seed=request.seed)
     report.sections["music, held out"] = summarise(held_out.codes, held_out.pieces, seed=request.seed)
@@ -224,7 +231,7 @@ def evaluate_fractal_midi(
         compare_baselines(nats, seconds, model, part, request, report)
     if not options.quick:
         _measure_more(model, processor, held_out, report, request, options, sampling)
-    _save_samples(made, request)
+    _save_samples(made, request, processor)
     _add_notes(report, model, options)
     return report
 
@@ -241,7 +248,7 @@ def _measure_more(
     """Free samples, inpainting, wishes."""
     size = options.batch_size
     if options.free_n and processor.condition_names:
-        free = sample_rolls(model, None, options.free_n, request, sampling, size)
+        free = sample_rolls(model, None, options.free_n, request, sampling, size, processor.loudness_classes)
         report.sections["free samples"] = compare_samples(free, held_out, request.seed)
     for hide in HIDING if options.fill_n else ():
         part = held_out.first(options.fill_n)
@@ -267,13 +274,11 @@ def _add_notes(report: EvaluationReport, model: Any, options: Options) -> None:
         report.notes.append(NOTES["pasted"])
 
 
-def _save_samples(made: np.ndarray, request: EvaluationRequest, count: int = 16) -> None:
+def _save_samples(made: np.ndarray, request: EvaluationRequest, processor: Any, count: int = 16) -> None:
     """Keeps some samples as MIDI, for the ear."""
     if request.out is None:
         return
-    from ..processing.piano_roll import clean_codes, score_of_codes
-
     folder = request.out / f"{request.stem}_samples"
     folder.mkdir(parents=True, exist_ok=True)
     for number, codes in enumerate(made[:count]):
-        score_of_codes(clean_codes(codes)).dump_midi(str(folder / f"{number:02d}.mid"))
+        processor.decode(codes).dump_midi(str(folder / f"{number:02d}.mid"))

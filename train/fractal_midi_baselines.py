@@ -26,8 +26,9 @@ from ..processing.errors import InputError
 from ..processing.piano_roll import codes_of_values
 from .evaluation_fractal_data import HeldOut, read_held_out
 from .evaluation_report import commit_id, hardware, weights_sha256
+from .fractal_midi_data import check_classes, read_rolls
 from .metrics_common import Estimate, ratio
-from .metrics_music import HISTOGRAMS, overlap_estimate
+from .metrics_music import histograms_of, overlap_estimate
 
 FILE, COUNTS = "baselines.json", "markov.npz"
 
@@ -45,11 +46,10 @@ def bits_figures(nats: Sequence[float], held_out: HeldOut, seed: int) -> dict[st
 
 
 def overlap_figures(made: np.ndarray, held_out: HeldOut, seed: int) -> dict[str, Estimate]:
-    """Overlapping areas of all histograms."""
-    return {
-        f"overlap_{name}": overlap_estimate(histogram(made), histogram(held_out.codes), held_out.pieces, seed=seed)
-        for name, histogram in HISTOGRAMS.items()
-    }
+    """Overlapping areas of all histograms; `made` has the loudness classes of the held-out rolls."""
+    classes = held_out.loudness_classes
+    ours, theirs = (histograms_of(rolls, loudness_classes=classes) for rolls in (made, held_out.codes))
+    return {f"overlap_{name}": overlap_estimate(ours[name], theirs[name], held_out.pieces, seed=seed) for name in ours}
 
 
 def _entry(nats: np.ndarray, made: np.ndarray, seconds: float, held_out: HeldOut, seed: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def measure_markov(train: Any, held_out: HeldOut, samples: int, seed: int, out: 
     """Fits the chains, writes their counts, and measures them."""
     from .baseline_markov import PitchMarkov
 
-    chain = PitchMarkov.fit(train)
+    chain = PitchMarkov.fit(train, held_out.num_codes)
     chain.save(out / COUNTS)
     started = time.perf_counter()
     made = chain.sample(samples, held_out.codes.shape[2], seed)
@@ -76,17 +76,23 @@ def measure_markov(train: Any, held_out: HeldOut, samples: int, seed: int, out: 
 
 
 def measure_pixel_ar(folder: str, held_out: HeldOut, n: int, samples: int, seed: int) -> dict[str, Any]:
-    """Measures a trained pixel-AR transformer."""
+    """Measures a trained pixel-AR transformer.
+
+    Raises:
+        InputError: It was trained on rolls of other loudness classes.
+    """
     from tqdm import tqdm
 
     from .baseline_pixel_ar import PixelARModel
 
     model = PixelARModel.from_pretrained(folder)
+    check_classes(folder, model.config.num_codes, held_out.loudness_classes)
     rolls = held_out.rolls()[:n]
     nats = np.concatenate([model.nats(roll[None]).cpu().numpy() for roll in tqdm(rolls, desc="pixel_ar", unit="roll")])
     started = time.perf_counter()
     draw = torch.Generator().manual_seed(seed)
-    made = codes_of_values(model.generate(samples, draw)[:, 0].cpu().numpy())
+    values = model.generate(samples, draw)[:, 0].cpu().numpy()
+    made = codes_of_values(values, loudness_classes=held_out.loudness_classes)
     seconds = (time.perf_counter() - started) / samples
     about: dict[str, Any] = {"parameters": model.config.num_parameters, "window": model.config.window}
     about["weights_sha256"] = weights_sha256(folder)
@@ -114,8 +120,6 @@ def measure(
     Raises:
         InputError: No data, or no such transformer.
     """
-    from .fractal_midi_data import read_rolls
-
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE

@@ -12,7 +12,16 @@ import torch
 
 from ..processing.errors import InputError
 from ..processing.music_attributes import ATTRIBUTES, KEY_NAMES, MODES, measure_roll, transposed
-from ..processing.piano_roll import FIRST_ONSET, HELD, NUM_PITCHES, WINDOW_STEPS, transpose_codes, values_of_codes
+from ..processing.piano_roll import (
+    FIRST_ONSET,
+    HELD,
+    NUM_LOUDNESS,
+    NUM_PITCHES,
+    WINDOW_STEPS,
+    codes_in_all,
+    transpose_codes,
+    values_of_codes,
+)
 from ..processing.processing_fractal_midi import FractalMidiProcessor
 
 STEPS_PER_BAR = 16
@@ -22,10 +31,17 @@ class Rolls:
     """Rows of a split, kept sparse: a roll of 32 KB has some thousand bytes that are not silence.
 
     Rows are dicts: `codes` uint8 `(P, T)`; `values`, a measurement that conditions are made of; or `conditions`.
+
+    Args:
+        size: Pitches and steps of a roll.
+        loudness_classes: Of all rolls.
     """
 
-    def __init__(self, size: tuple[int, int] = (NUM_PITCHES, WINDOW_STEPS)) -> None:
-        self.size = size
+    def __init__(
+        self, size: tuple[int, int] = (NUM_PITCHES, WINDOW_STEPS), loudness_classes: int = NUM_LOUDNESS
+    ) -> None:
+        codes_in_all(loudness_classes)  # refuses what can not be
+        self.size, self.loudness_classes = size, loudness_classes
         self.cells: list[tuple[np.ndarray, np.ndarray]] = []
         self.about: list[dict[str, Any]] = []
 
@@ -54,7 +70,7 @@ def read_rolls(folder: str | Path, split: str, limit: int = 0) -> Rolls:
     """Rolls of a split out of a folder made by build_midi, or of packed arrays.
 
     Packed arrays: `codes.npy` uint8 `(N, P, T)` and `conditions.npy` int64 `(N, C)`, in a folder named after the split,
-    or beside a `split.npy` with the name of each row's split.
+    or beside a `split.npy` with the name of each row's split. Their `attributes.json` may name `loudness_classes`.
 
     Args:
         folder: Where they are.
@@ -62,16 +78,16 @@ def read_rolls(folder: str | Path, split: str, limit: int = 0) -> Rolls:
         limit: Take so many rows at most; 0: all.
 
     Raises:
-        InputError: Neither is there, or no row of this split.
+        InputError: Neither is there, or no row of this split, or rolls of several numbers of loudness classes.
     """
     folder = Path(folder)
     files = sorted(folder.glob(f"data/{split}-*.parquet")) or sorted(folder.glob(f"{split}-*.parquet"))
     if files:
         rolls = _read_parquet(files, limit)
     elif (folder / split / "codes.npy").exists():
-        rolls = _read_packed(folder / split, None, limit)
+        rolls = _read_packed(folder / split, None, limit, _told(folder))
     elif (folder / "codes.npy").exists() and (folder / "split.npy").exists():
-        rolls = _read_packed(folder, split, limit)
+        rolls = _read_packed(folder, split, limit, _told(folder))
     else:
         raise InputError(
             folder, f"holds neither {split}-*.parquet (build_midi writes them) nor packed codes.npy of split {split!r}"
@@ -84,7 +100,7 @@ def read_rolls(folder: str | Path, split: str, limit: int = 0) -> Rolls:
 def _read_parquet(files: Sequence[Path], limit: int) -> Rolls:
     import pyarrow.parquet as pq
 
-    rolls = Rolls()
+    rolls = Rolls(loudness_classes=classes_of_files(files))
     for file in files:
         has = set(pq.read_schema(file).names)
         names = [*ATTRIBUTES, "source", *({"key_fit"} & has)]
@@ -99,7 +115,47 @@ def _read_parquet(files: Sequence[Path], limit: int) -> Rolls:
     return rolls
 
 
-def _read_packed(folder: Path, split: str | None, limit: int) -> Rolls:
+def classes_of_files(files: Sequence[Path]) -> int:
+    """Loudness classes of the rolls in Parquet files: those that all rows name, 32 where no column does.
+
+    Raises:
+        InputError: Rows name several, or another number than 32 and 127.
+    """
+    import pyarrow.parquet as pq
+
+    named = {}
+    for file in files:
+        column = "loudness_classes"
+        noted = column in pq.read_schema(file).names
+        told = pq.read_table(file, columns=[column])[column].unique().to_pylist() if noted else [NUM_LOUDNESS]
+        named |= dict.fromkeys(told, file)
+    for classes, file in named.items():
+        check_classes(file, classes, next(iter(named)))
+    return next(iter(named), NUM_LOUDNESS)
+
+
+def check_classes(path: Any, classes: int, wanted: int) -> None:
+    """Refuses what belongs to rolls of another number of loudness classes.
+
+    Args:
+        path: What is refused.
+        classes: How many it has.
+        wanted: How many the data have.
+
+    Raises:
+        InputError: They differ; both are named.
+    """
+    if classes != wanted:
+        raise InputError(path, f"has {classes} loudness classes, the data {wanted}; they can not be used together")
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """What `attributes.json` says of packed arrays; nothing where it is not there."""
+    path = folder / "attributes.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _read_packed(folder: Path, split: str | None, limit: int, told: dict[str, Any]) -> Rolls:
     codes = np.load(folder / "codes.npy", mmap_mode="r")
     conditions = np.load(folder / "conditions.npy") if (folder / "conditions.npy").exists() else None
     if conditions is not None and len(conditions) != len(codes):
@@ -107,7 +163,7 @@ def _read_packed(folder: Path, split: str | None, limit: int) -> Rolls:
     chosen = np.arange(len(codes))
     if split is not None:
         chosen = np.flatnonzero(np.load(folder / "split.npy").astype(str) == split)
-    rolls = Rolls(codes.shape[1:])
+    rolls = Rolls(codes.shape[1:], told.get("loudness_classes", NUM_LOUDNESS))
     for index in chosen[: limit or None]:
         rolls.add(np.asarray(codes[index]), conditions=None if conditions is None else conditions[index])
     return rolls
@@ -115,9 +171,8 @@ def _read_packed(folder: Path, split: str | None, limit: int) -> Rolls:
 
 def packed_attributes(folder: str | Path, rolls: Rolls) -> tuple[list[str], list[int]]:
     """Names and sizes of the columns of packed conditions: from `attributes.json`, else as many as are seen."""
-    path = Path(folder) / "attributes.json"
-    if path.exists():
-        told = json.loads(path.read_text(encoding="utf-8"))
+    told = _told(Path(folder))
+    if "names" in told:
         return list(told["names"]), [int(size) for size in told["sizes"]]
     rows = [row["conditions"] for row in rolls.about if row.get("conditions") is not None]
     if not rows:
@@ -189,10 +244,18 @@ class RollCollate:
         processor: Makes conditions out of measurements; not needed where rows bring their own.
         transpose: Semitones up or down at most, drawn for each row that has a measurement.
         fill_rate: Part of the rows of which only a part is hidden; the others are hidden whole.
+        loudness_classes: Of the rows; see `Rolls`.
     """
 
-    def __init__(self, processor: FractalMidiProcessor | None = None, transpose: int = 0, fill_rate: float = 0.0):
+    def __init__(
+        self,
+        processor: FractalMidiProcessor | None = None,
+        transpose: int = 0,
+        fill_rate: float = 0.0,
+        loudness_classes: int = NUM_LOUDNESS,
+    ) -> None:
         self.processor, self.transpose, self.fill_rate = processor, transpose, fill_rate
+        self.loudness_classes = loudness_classes
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """See the class; draws from NumPy's global generator, which the loader seeds for each batch."""
@@ -204,7 +267,8 @@ class RollCollate:
             conditions.append(bins)
             hidden = fill_mask(one.shape, rng) if rng.random() < self.fill_rate else np.ones(one.shape, dtype=bool)
             masks.append(hidden)
-        batch = {"roll": torch.from_numpy(values_of_codes(np.stack(codes))[:, None])}
+        values = values_of_codes(np.stack(codes), loudness_classes=self.loudness_classes)  # (B, P, T)
+        batch = {"roll": torch.from_numpy(values[:, None])}
         if conditions[0] is not None:
             batch["conditions"] = torch.from_numpy(np.asarray(conditions, dtype=np.int64))
         return batch | {"mask": torch.from_numpy(np.stack(masks))}

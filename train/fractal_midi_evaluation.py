@@ -118,7 +118,7 @@ class Pictures(Callback):
             shown["ground_truth"] = batch["roll"]
         for name, rolls in shown.items():
             for index, roll in enumerate(rolls):
-                picture = np.asarray(draw_roll(roll, scale=3))
+                picture = np.asarray(draw_roll(roll, scale=3, loudness_classes=self.rolls.loudness_classes))
                 self.writer.add_image(f"val/{name}/{index}", picture, state.step, dataformats="HWC")
         self._show_growth([frame[:1] for frame in made.intermediates], state.step)
         self.writer.flush()
@@ -130,7 +130,8 @@ class Pictures(Callback):
 
         from ..processing.roll_pictures import write_gif
 
-        path = write_gif(frames, self.folder / "generation_preview.gif")
+        file, classes = self.folder / "generation_preview.gif", self.rolls.loudness_classes
+        path = write_gif(frames, file, loudness_classes=classes)
         with Image.open(path) as picture:
             width, height = picture.size
         image = Summary.Image(encoded_image_string=path.read_bytes(), colorspace=3, width=width, height=height)

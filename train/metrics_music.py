@@ -23,6 +23,7 @@ from ..processing.piano_roll import (
     SILENCE,
     STEPS_PER_QUARTER,
     clean_codes,
+    coarse_codes,
     notes_of_codes,
 )
 from .metrics_common import Estimate, _group_index, ratio
@@ -125,9 +126,9 @@ def histogram_of_durations(rolls: Any) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, MAX_DURATION_STEPS)
 
 
-def histogram_of_velocities(rolls: Any) -> np.ndarray:
-    """Onsets of each loudness class; `(N, 32)`."""
-    batch = _batch(rolls)
+def histogram_of_velocities(rolls: Any, *, loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
+    """Onsets of each loudness class of 32, also of rolls with 127, so that they compare; `(N, 32)`."""
+    batch = coarse_codes(_batch(rolls), loudness_classes=loudness_classes)
     classes = range(FIRST_ONSET, FIRST_ONSET + NUM_LOUDNESS)
     return np.stack([(batch == k).sum(axis=(1, 2)) for k in classes], axis=1).astype(np.float64)
 
@@ -141,6 +142,7 @@ def histogram_of_onset_intervals(rolls: Any) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, MAX_INTERVAL_STEPS)
 
 
+#: Of rolls in 32 loudness classes; `histograms_of` takes others, too.
 HISTOGRAMS: dict[str, Callable[[Any], np.ndarray]] = {
     "pitch_class": histogram_of_pitch_classes,
     "duration": histogram_of_durations,
@@ -149,9 +151,15 @@ HISTOGRAMS: dict[str, Callable[[Any], np.ndarray]] = {
 }
 
 
+def histograms_of(rolls: Any, *, loudness_classes: int = NUM_LOUDNESS) -> dict[str, np.ndarray]:
+    """All `HISTOGRAMS` of rolls; their bins do not depend on the number of loudness classes."""
+    coarse = coarse_codes(rolls, loudness_classes=loudness_classes)
+    return {name: histogram(coarse) for name, histogram in HISTOGRAMS.items()}
+
+
 def _onset_notes(codes: np.ndarray) -> np.ndarray:
-    """Notes whose onset is in the roll."""
-    notes = notes_of_codes(codes)
+    """Notes whose onset is in the roll; their loudness is left out."""
+    notes = notes_of_codes(np.minimum(codes, FIRST_ONSET))
     return notes[codes[notes[:, 2], notes[:, 0]] >= FIRST_ONSET]
 
 
@@ -260,7 +268,12 @@ def summarise(rolls: Any, groups: Sequence[Hashable] | None = None, *, seed: int
 
 
 def compare(
-    generated: Any, real: Any, groups: Sequence[Hashable] | None = None, *, seed: int = 0
+    generated: Any,
+    real: Any,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    loudness_classes: int = NUM_LOUDNESS,
 ) -> dict[str, dict[str, Any]]:
     """Generated against real rolls.
 
@@ -269,6 +282,7 @@ def compare(
         real: Codes `(M, 128, T)`.
         groups: Piece of each real roll.
         seed: Seed of the bootstraps.
+        loudness_classes: Of both.
 
     Returns:
         For each of `FIGURES`: `generated`, `real` (`Estimate`s of the means) and `relative`, their difference over the
@@ -280,8 +294,9 @@ def compare(
         base = true[name].value
         relative = (made[name].value - base) / base if base else float("nan")
         found[name] = {"generated": made[name], "real": true[name], "relative": relative}
-    for name, histogram in HISTOGRAMS.items():
-        area = overlap_estimate(histogram(generated), histogram(real), groups, seed=seed)
+    ours, theirs = (histograms_of(rolls, loudness_classes=loudness_classes) for rolls in (generated, real))
+    for name in HISTOGRAMS:
+        area = overlap_estimate(ours[name], theirs[name], groups, seed=seed)
         found[f"overlap_{name}"] = {"overlap": area}
     return found
 

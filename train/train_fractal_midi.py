@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from ..processing.errors import InputError
+from ..processing.piano_roll import FIRST_ONSET, NUM_LOUDNESS, codes_in_all
 from .arguments import TrainingArguments, check_choices, option, parse_arguments
 
 PRESETS = ("base", "small")
@@ -46,7 +47,13 @@ class FractalMidiArguments:
     smoke: bool = option(False, "4 steps of a small model on made-up tunes")
 
 
-def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequence[int], size: Any) -> Any:
+def build_model(
+    args: FractalMidiArguments,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    size: Any,
+    loudness_classes: int = NUM_LOUDNESS,
+) -> Any:
     """The model to train, new or from a folder.
 
     Raises:
@@ -54,10 +61,12 @@ def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequenc
     """
     from ..configuration.configuration_fractal_midi import PRESETS as MAKE
     from ..modeling.modeling_fractal_midi import FractalMidiModel
+    from .fractal_midi_data import check_classes
 
     if args.model:
         asked = {"generator_types": tuple(args.generator_types)} if args.generator_types else {}
         model = FractalMidiModel.from_pretrained(args.model, **asked)
+        check_classes(args.model, model.config.num_codes - FIRST_ONSET, loudness_classes)
         if tuple(model.config.attribute_sizes) != tuple(sizes):
             raise InputError(
                 args.model, f"has attributes of {list(model.config.attribute_sizes)} bins, the data of {list(sizes)}"
@@ -65,6 +74,7 @@ def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequenc
     else:
         changes: dict[str, Any] = {"condition_dropout": args.condition_dropout, "dropout": args.dropout}
         changes |= {"attribute_names": tuple(names), "attribute_sizes": tuple(sizes)}
+        changes["num_codes"] = codes_in_all(loudness_classes)
         if args.generator_types:
             changes["generator_types"] = tuple(args.generator_types)
         try:
@@ -84,9 +94,13 @@ def build_model(args: FractalMidiArguments, names: Sequence[str], sizes: Sequenc
 
 
 def prepare_data(args: FractalMidiArguments) -> tuple[Any, Any, Any, list[str], list[int]]:
-    """Training rolls, validation rolls or `None`, processor or `None`, and names and sizes of the attributes."""
+    """Training rolls, validation rolls or `None`, processor or `None`, and names and sizes of the attributes.
+
+    Raises:
+        InputError: There are no such rolls, or those of the splits or of the checkpoint have other loudness classes.
+    """
     from ..processing.processing_fractal_midi import FractalMidiProcessor
-    from .fractal_midi_data import made_up_rolls, packed_attributes, read_rolls
+    from .fractal_midi_data import check_classes, made_up_rolls, packed_attributes, read_rolls
 
     validation: Any = None
     if args.smoke:
@@ -98,17 +112,20 @@ def prepare_data(args: FractalMidiArguments) -> tuple[Any, Any, Any, list[str], 
                 validation = read_rolls(args.data, "validation", args.validation_rolls)
             except InputError as error:  # a few files can all fall to the training
                 raise InputError(error.path, f"{error.message}; --validation_rolls 0 trains without") from error
+            check_classes(f"{args.data} (validation)", validation.loudness_classes, train.loudness_classes)
     if train.about[0].get("values") is None:
         names, sizes = packed_attributes(args.data, train) if args.conditions else ([], [])
         return train, validation, None, names, sizes
     if args.model:
         processor = FractalMidiProcessor.from_pretrained(args.model)
+        check_classes(args.model, processor.loudness_classes, train.loudness_classes)
     else:
-        sources = train.sources()
+        sources, classes = train.sources(), train.loudness_classes
         if args.conditions:
-            processor = FractalMidiProcessor(source_names=sources if len(sources) > 1 else ())
+            shown = sources if len(sources) > 1 else ()
+            processor = FractalMidiProcessor(source_names=shown, loudness_classes=classes)
         else:
-            processor = FractalMidiProcessor(attribute_names=())
+            processor = FractalMidiProcessor(attribute_names=(), loudness_classes=classes)
     return train, validation, processor, processor.condition_names, processor.condition_sizes
 
 
@@ -126,12 +143,12 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
         check_kind(args.model)
     rolls, validation, processor, names, sizes = prepare_data(args)
     torch.manual_seed(training.seed)
-    model = build_model(args, names, sizes, rolls.size)
+    model = build_model(args, names, sizes, rolls.size, rolls.loudness_classes)
     if not model.config.key_profiles:
         model.config.update(measure_keys(rolls))
     if args.baseline == "pixel_ar":
         return train_pixel_ar(model, args, training, rolls, validation, processor)
-    plain = RollCollate(processor)
+    plain = RollCollate(processor, loudness_classes=rolls.loudness_classes)
     evaluate = None
     callbacks: list[Any] = []
     if validation is not None:
@@ -146,7 +163,7 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
         model,
         rolls,
         training,
-        collate=RollCollate(processor, args.transpose, args.fill_rate),
+        collate=RollCollate(processor, args.transpose, args.fill_rate, rolls.loudness_classes),
         loss_fn=measured_loss,
         evaluate_fn=evaluate,
         callbacks=callbacks,
@@ -165,11 +182,12 @@ def train_pixel_ar(
     from .loop import train
 
     torch.manual_seed(training.seed)
-    config = PixelARConfig.like(sum(p.numel() for p in model.parameters()), size=tuple(rolls.size))
+    classes, parameters = rolls.loudness_classes, sum(p.numel() for p in model.parameters())
+    config = PixelARConfig.like(parameters, size=tuple(rolls.size), num_codes=codes_in_all(classes))
     evaluate = None
     if validation is not None and not args.smoke:  # a roll takes seconds
-        evaluate = partial(evaluate_pixel_ar, rolls=validation, collate=RollCollate())
-    collate = RollCollate(processor, args.transpose)  # conditions and masks are not looked at
+        evaluate = partial(evaluate_pixel_ar, rolls=validation, collate=RollCollate(loudness_classes=classes))
+    collate = RollCollate(processor, args.transpose, 0.0, classes)  # conditions and masks are not looked at
     return train(PixelARModel(config), rolls, training, collate=collate, evaluate_fn=evaluate)
 
 
