@@ -206,18 +206,14 @@ def build(
     """
     from tqdm import tqdm
 
-    codes_in_all(loudness_classes)  # refuses what can not be
-    if tokens and loudness_classes != NUM_LOUDNESS:
-        raise InputError(None, f"tokens have {NUM_LOUDNESS} loudness classes, rolls alone may have {loudness_classes}")
+    kind = _kind_of_rows(tokens, loudness_classes)
     sources = sources or []
     corpus = (0 if sources else DEFAULT_CORPUS) if corpus is None else corpus
     files = collect_files(sources, corpus)
     out = Path(out)
     _make_folders(out)
     settings: dict[str, Any] = {"format": FORMAT, "sources": sources, "corpus": corpus, "hop_steps": hop_steps}
-    settings |= {"steps_per_quarter": steps_per_quarter, "shard_files": shard_files}
-    settings |= {"tokens": True} if tokens else {}
-    settings |= {"loudness_classes": loudness_classes} if loudness_classes != NUM_LOUDNESS else {}
+    settings |= {"steps_per_quarter": steps_per_quarter, "shard_files": shard_files} | kind
     check_settings(out, settings)
     held: set[int] = set()
     totals: dict[str, Any] = {"rows": Counter(), "pieces": Counter(), "sources": Counter(), "dropped": 0}
@@ -233,10 +229,29 @@ def build(
                 _add_up(totals, _finish_shard(path, jobs, run, held, bar, kinds), split, held, failures)
     write_failures(out / "failures.tsv", failures)
     totals["failures"] = len(failures)
-    splits = [split for split in reversed(SPLITS) if totals["rows"][split]]
-    card = bar_token_rows.card(settings, totals, splits) if tokens else roll_card(settings, totals, splits, MIN_NOTES)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    (out / "README.md").write_text(_card(settings, totals), encoding="utf-8")
     return totals
+
+
+def _kind_of_rows(tokens: bool, loudness_classes: int) -> dict[str, Any]:
+    """What the settings say of the rows: nothing where they are rolls with 32 loudness classes.
+
+    Raises:
+        InputError: Rolls, or tokens, can not have so many loudness classes.
+    """
+    codes_in_all(loudness_classes)  # refuses what can not be
+    if tokens and loudness_classes != NUM_LOUDNESS:
+        raise InputError(None, f"tokens have {NUM_LOUDNESS} loudness classes, rolls alone may have {loudness_classes}")
+    told = {"loudness_classes": loudness_classes} if loudness_classes != NUM_LOUDNESS else {}
+    return {"tokens": True} if tokens else told
+
+
+def _card(settings: dict[str, Any], report: dict[str, Any]) -> str:
+    """Data set card."""
+    splits = [split for split in reversed(SPLITS) if report["rows"][split]]
+    if settings.get("tokens"):
+        return bar_token_rows.card(settings, report, splits)
+    return roll_card(settings, report, splits, MIN_NOTES)
 
 
 def _notes_of(shard: Path) -> Path:

@@ -42,9 +42,14 @@ _GROUND, _BAR, _OCTAVE, _BLANK, _BLANK_BAR, _LOUD = 0, 1, 2, 3, 4, 8
 
 @lru_cache(maxsize=len(LOUDNESS_CLASSES))
 def palette(loudness_classes: int = NUM_LOUDNESS) -> np.ndarray:
-    """Colours of a picture, uint8 `(256, 3)` RGB; those of the loudness classes go from soft to loud."""
+    """Colours of a picture, uint8 `(256, 3)` RGB; those of the loudness classes go from soft to loud.
+
+    Raises:
+        InputError: Another number of classes than 32 and 127.
+    """
     import cv2
 
+    codes_in_all(loudness_classes)  # refuses what can not be
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     viridis = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)[:, 0]
     colours = np.zeros((256, 3), dtype=np.uint8)

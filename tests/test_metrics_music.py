@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intermezzo.processing.piano_roll import transpose_codes
+from intermezzo.processing.piano_roll import coarse_codes, transpose_codes
 from intermezzo.train import metrics_music as mm
 
 
@@ -79,6 +79,21 @@ def test_histograms_count_what_they_name() -> None:
     assert {k + 1: int(n) for k, n in enumerate(intervals) if n} == {6: 1, 1: 1}
     long = roll([(0, 90, 60), (95, 1, 62)], 100)
     assert mm.histogram_of_durations(long)[0, -1] == 1 and mm.histogram_of_onset_intervals(long)[0, -1] == 1
+
+
+def test_velocities_have_32_bins_for_both_kinds_of_rolls() -> None:
+    rng = np.random.default_rng(0)
+    fine = np.where(rng.random((4, 128, 64)) < 0.02, rng.integers(1, 129, (4, 128, 64)), 0).astype(np.uint8)
+    coarse = coarse_codes(fine, loudness_classes=127)
+    found = mm.histogram_of_velocities(fine, loudness_classes=127)
+    assert found.shape == (4, 32) and found.sum() == (mm._batch(fine) >= 2).sum()
+    assert (found == mm.histogram_of_velocities(coarse)).all()
+    for k in range(127):
+        assert mm.histogram_of_velocities(roll([(0, 1, 60)]) // 21 * (k + 2), loudness_classes=127)[0, k // 4] == 1
+    several = mm.histograms_of(fine, loudness_classes=127)
+    assert set(several) == set(mm.HISTOGRAMS)
+    assert all((counts == mm.HISTOGRAMS[name](coarse)).all() for name, counts in several.items())
+    assert str(mm.compare(fine, fine, loudness_classes=127)) == str(mm.compare(coarse, coarse))  # also nan
 
 
 def test_a_note_from_before_the_roll_has_no_length_that_counts() -> None:

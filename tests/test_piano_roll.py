@@ -15,6 +15,7 @@ from PIL import Image
 from intermezzo.processing import piano_roll as pr
 from intermezzo.processing import roll_windows as rw
 from intermezzo.processing.errors import InputError
+from intermezzo.processing.music_attributes import measure_roll
 from intermezzo.processing.roll_pictures import draw_roll, palette, write_gif
 
 QUICK = settings(max_examples=60, deadline=None)
@@ -87,6 +88,52 @@ def test_velocities_keep_their_class_and_the_usual_ones_their_number() -> None:
     assert (pr.loudness_of_velocity(again) == classes).all() and np.abs(again - velocities).max() <= 3
     usual = [16, 64, 80, 96, 100, 112, 127]
     assert pr.velocity_of_loudness(pr.loudness_of_velocity(usual)).tolist() == usual
+
+
+@QUICK
+@given(st.permutations(range(1, 128)), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_all_127_velocities_come_back_exactly_with_as_many_classes(
+    velocities: list[int], length: int, seed: int
+) -> None:
+    pitches = np.random.default_rng(seed).permutation(128).tolist()
+    notes = [(120 * length * k, 120 * length, pitches[k], v) for k, v in enumerate(velocities)]
+    codes = pr.codes_of_score(make_score(notes), loudness_classes=127)
+    assert codes.dtype == np.uint8 and codes.max() == 128
+    back = pr.score_of_codes(codes, loudness_classes=127)
+    assert as_set(symusic.Score.from_midi(back.dumps_midi())) == set(notes)
+    values = pr.values_of_codes(codes, loudness_classes=127)
+    np.testing.assert_allclose(values, -1 + 2 * codes.astype(float) / 128, atol=1e-6)
+    assert (pr.codes_of_values(values, loudness_classes=127) == codes).all()
+    coarse = pr.coarse_codes(codes, loudness_classes=127)
+    assert coarse.dtype == np.uint8 and (coarse == pr.codes_of_score(make_score(notes))).all()
+    assert pr.coarse_codes(coarse, loudness_classes=32) is coarse
+
+
+@pytest.mark.parametrize("classes", [0, 1, 31, 64, 128, -32, None, "127"])
+def test_other_numbers_of_loudness_classes_are_refused(classes: Any) -> None:
+    codes = np.zeros((128, 16), np.uint8)
+    for function, given_ in (
+        (pr.codes_in_all, None), (pr.loudness_of_velocity, 64), (pr.velocity_of_loudness, 3), (pr.default_onset, None),
+        (pr.values_of_codes, codes), (pr.codes_of_values, codes), (pr.check_codes, codes), (pr.coarse_codes, codes),
+        (pr.codes_of_score, make_score([(0, 120, 60, 80)])), (pr.notes_of_codes, codes), (pr.score_of_codes, codes),
+        (measure_roll, codes), (draw_roll, codes),
+    ):  # fmt: skip
+        told = [] if given_ is None else [given_]
+        with pytest.raises(InputError, match="it must be 32 or 127") as caught:
+            function(*told, loudness_classes=classes)  # type: ignore[operator]
+        assert repr(classes) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_codes_of_many_classes_are_refused_where_few_are_meant() -> None:
+    codes = np.zeros((128, 16), np.uint8)
+    codes[60, 0] = 128
+    with pytest.raises(InputError, match="codes go from 0 to 128; a roll has 0 to 33"):
+        pr.notes_of_codes(codes)
+    assert pr.notes_of_codes(codes, loudness_classes=127).tolist() == [[0, 1, 60, 126]]
+    codes[60, 0] = 1  # from before the roll: velocity 64 in both kinds
+    for classes in (32, 127):
+        loudness = pr.notes_of_codes(codes, loudness_classes=classes)[0, 3]
+        assert pr.velocity_of_loudness(loudness, loudness_classes=classes) == pr.DEFAULT_VELOCITY
 
 
 def test_values_are_evenly_spaced_and_rounded_to_the_nearest_code() -> None:
@@ -296,3 +343,22 @@ def test_a_gif_shows_every_level_loops_and_stays_small(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one frame"):
         write_gif([], tmp_path / "none.gif")
     assert len({tuple(c) for c in palette()[8:40]}) == 32  # every loudness has its own colour
+
+
+def test_pictures_of_127_classes_go_as_far_as_those_of_32(tmp_path: Path) -> None:
+    colours = palette(127)
+    assert len({tuple(c) for c in colours[8 : 8 + 127]}) > 120  # viridis itself repeats a few
+    for place, other in ((8, 8), (8 + 126, 8 + 31)):
+        assert (colours[place] == palette()[other]).all()
+    fine = np.zeros((128, 8), np.int64)
+    fine[40, :4], fine[50, 1] = [128, 1, -1, 129], 2
+    picture = draw_roll(fine, scale=4, loudness_classes=127)
+    coarse = np.where(fine == 129, -1, pr.coarse_codes(fine, loudness_classes=127))
+    assert picture.tobytes() == draw_roll(coarse, scale=4).tobytes()  # softest, loudest and unknown look the same
+    values = np.where((fine < 0) | (fine > 128), np.nan, -1 + fine / 64)
+    assert draw_roll(values, scale=4, loudness_classes=127).tobytes() == picture.tobytes()
+    with pytest.raises(InputError, match="codes go from -1 to 129; a picture has -1 to 34"):
+        draw_roll(fine)
+    path = write_gif([fine, np.abs(fine)], tmp_path / "fine.gif", scale=4, loudness_classes=127)
+    with Image.open(path) as gif:
+        assert np.array_equal(np.asarray(gif.convert("RGB")), np.asarray(picture))

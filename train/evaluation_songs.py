@@ -13,6 +13,7 @@ import torch
 from ..processing.bar_midi_vocabulary import BAR_ID, EOS_ID, PAD_ID
 from ..processing.errors import InputError
 from ..processing.music_wishes import measure_score
+from ..processing.piano_roll import NUM_LOUDNESS
 from ..processing.tokenization_bar_midi import decode
 from .evaluation_report import Failure
 from .loading import mix_seed
@@ -236,7 +237,7 @@ def build_held_out(request: EvaluationRequest, n: int, failures: list[Failure]) 
     for file in request.track(files, "read held-out pieces", len(files)):
         if len(rows) >= n:
             break
-        found, bad = build_midi.read_file((file, "test", 4, 128, True))
+        found, bad = build_midi.read_file((file, "test", 4, 128, True, NUM_LOUDNESS))
         rows += [{name: row[name] for name in ("tokens", "piece_id", "source")} for row in found]
         failures += [Failure(name, "build", why) for name, why in bad]
     if not rows:

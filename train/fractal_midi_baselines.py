@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from ..processing.errors import InputError
-from ..processing.piano_roll import codes_of_values
+from ..processing.piano_roll import FIRST_ONSET, codes_of_values
 from .evaluation_fractal_data import HeldOut, read_held_out
 from .evaluation_report import commit_id, hardware, weights_sha256
 from .fractal_midi_data import check_classes, read_rolls
@@ -86,7 +86,7 @@ def measure_pixel_ar(folder: str, held_out: HeldOut, n: int, samples: int, seed:
     from .baseline_pixel_ar import PixelARModel
 
     model = PixelARModel.from_pretrained(folder)
-    check_classes(folder, model.config.num_codes, held_out.loudness_classes)
+    check_classes(folder, model.config.num_codes - FIRST_ONSET, held_out.loudness_classes)
     rolls = held_out.rolls()[:n]
     nats = np.concatenate([model.nats(roll[None]).cpu().numpy() for roll in tqdm(rolls, desc="pixel_ar", unit="roll")])
     started = time.perf_counter()

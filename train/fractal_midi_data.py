@@ -123,7 +123,7 @@ def classes_of_files(files: Sequence[Path]) -> int:
     """
     import pyarrow.parquet as pq
 
-    named = {}
+    named: dict[int, Path] = {}
     for file in files:
         column = "loudness_classes"
         noted = column in pq.read_schema(file).names
