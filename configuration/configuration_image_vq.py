@@ -62,7 +62,10 @@ class ImageVQConfig(PreTrainedConfig):
         stroke_weight: How much more a pixel counts that belongs to a stroke, or lies beside one; staff lines do not.
         edge_weight: How much more a pixel counts where the picture changes, and weight of the difference of edges.
         tower: Sizes of a dense tower's convolutions (`tower_sizes`), which then are the first, frozen part of the
-            encoder: they can read digits already. For patches 8 px high; `None`: the encoder learns all by itself.
+            encoder: they can read digits already. For patches 8 px high; `None`: the encoder learns all by itself. With
+            `"patches"` they are the eyes that choose among `candidates`.
+        candidates: How many of the nearest small pictures are looked at for a patch that none matches (`"patches"`);
+            0: the nearest in pixels is taken.
         reading_weight: Of a small head that reads frets and note values off the codes in training; 0: there is none.
         reading_labels: Names of signs by kind (`dense_labels.build_label_space`) that it reads, too; `None`: no signs.
         digit_weight: How much more a pixel counts on a digit of the tab, where training knows of it.
@@ -94,6 +97,7 @@ class ImageVQConfig(PreTrainedConfig):
     stroke_weight: float | int = 4.0
     edge_weight: float | int = 1.0
     tower: dict | None = None
+    candidates: int = 0
     reading_weight: float | int = 0.0
     reading_labels: dict | None = None
     digit_weight: float | int = 0.0
@@ -123,8 +127,13 @@ class ImageVQConfig(PreTrainedConfig):
             self.codebook_size = {"fsq": levels, "vq": 2048, "patches": 8192}[self.codebook]
         if self.codebook == "patches":
             self.codebook_dim = self.patch_height * self.patch_width
-            if self.tower is not None or self.reading_weight:
-                raise ValueError("codebook 'patches' has no encoder that a tower or a reading head could help")
+            if self.reading_weight:
+                raise ValueError("codebook 'patches' has no encoder that a reading head could help")
+        if bool(self.candidates) != (self.codebook == "patches" and self.tower is not None) or self.candidates < 0:
+            raise ValueError(
+                f"candidates is {self.candidates}: above 0 for codebook 'patches' with a tower, otherwise 0; "
+                f"the codebook is {self.codebook!r}, {'with' if self.tower else 'without'} a tower"
+            )
         if self.codebook == "fsq" and self.codebook_size != levels:
             raise ValueError(f"codebook_size is {self.codebook_size}, the product of fsq_levels {levels}")
         if self.codebook_size < 2 or self.codebook_dim < 1 or self.depth < 0 or self.code_depth < 0:

@@ -72,16 +72,16 @@ class TowerEncoder(nn.Module):
         return self.out(self.blocks(self.look(ink)))
 
 
-def copy_eyes(encoder: TowerEncoder, tower: Any) -> None:
-    """Puts a trained tower's convolutions into the encoder.
+def copy_eyes(module: Any, tower: Any) -> None:
+    """Puts a trained tower's convolutions into what has eyes.
 
     Args:
-        encoder: Of an `ImageVQModel`.
+        module: `TowerEncoder` or `CodeChooser` of an `ImageVQModel`.
         tower: `ScoreTowerModel` of the same sizes.
     """
-    wanted = encoder.eyes.state_dict()
+    wanted = module.eyes.state_dict()
     source = tower.state_dict()
-    encoder.eyes.load_state_dict({name: source[name] for name in wanted})
+    module.eyes.load_state_dict({name: source[name] for name in wanted})
 
 
 __all__ = ["TowerEncoder", "copy_eyes", "tower_sizes"]

@@ -16,11 +16,12 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ..configuration.configuration_image_vq import BORROWED_KINDS, ImageVQConfig, borrowed_sizes
 from ..processing.errors import InputError
 from .borrowed_vq import BorrowedVQ
+from .image_vq_choosing import CodeChooser
 from .image_vq_losses import PatchDiscriminator, reconstruction_losses, width_mask
 from .image_vq_reading import CodeReader, digit_boxes, reading_losses
 from .image_vq_tower import TowerEncoder
 from .layers import ConvBlock, ResidualBlock
-from .quantizers import FiniteScalarQuantizer, PatchQuantizer, VectorQuantizer, check_codes
+from .quantizers import FiniteScalarQuantizer, PatchQuantizer, Quantized, VectorQuantizer, check_codes
 
 
 @dataclass
@@ -193,6 +194,8 @@ class ImageVQModel(ImageVQPreTrainedModel):
         self.encoder: ImageEncoder | TowerEncoder | PatchEncoder
         if config.codebook == "patches":
             self.encoder, self.decoder = PatchEncoder(config), PatchDecoder(config)
+            if config.candidates:
+                self.chooser = CodeChooser(config)
         else:
             self.encoder = (TowerEncoder if config.tower else ImageEncoder)(config, self.quantizer.dim)
             self.decoder = ImageDecoder(config, self.quantizer.dim)
@@ -266,11 +269,13 @@ class ImageVQModel(ImageVQPreTrainedModel):
                 None, f"a picture of {height} x {width} px does not divide into patches of {high} x {wide} px"
             )
 
-    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def encode(self, pixel_values: torch.Tensor, by_looks: bool = False) -> torch.Tensor:
         """Codes of pictures of one size. (Padding would change the codes beside it: encode sizes apart.)
 
         Args:
             pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
+            by_looks: Choose among the candidates, as `forward` does outside training; slower, and keeps digits better.
+                Without eyes (`candidates`) nothing changes.
 
         Returns:
             int64 `(B, h, w)`.
@@ -281,8 +286,15 @@ class ImageVQModel(ImageVQPreTrainedModel):
         self._check(pixel_values)
         if self.config.borrowed is not None:
             return self.borrowed.encode(pixel_values.to(self.dtype))
+        return self._quantize(pixel_values, by_looks).codes
+
+    def _quantize(self, pixel_values: torch.Tensor, by_looks: bool) -> Quantized:
         features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
-        return self.quantizer(features.movedim(1, -1)).codes
+        found = self.quantizer(features.movedim(1, -1))
+        if by_looks and self.config.candidates:
+            codes = self.chooser(pixel_values, self.quantizer.codebook, found.codes)
+            found = Quantized(self.quantizer.lookup(codes).to(features.dtype), codes, found.loss)
+        return found
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Pictures of codes `(B, h, w)`: `(B, 1, H, W)` in [0, 1], 1 = ink.
@@ -319,8 +331,7 @@ class ImageVQModel(ImageVQPreTrainedModel):
         if config.borrowed is not None:  # frozen: it has no loss of ours
             codes = self.borrowed.encode(pixel_values.to(self.dtype))
             return ImageVQOutput(reconstruction=self.borrowed.decode(codes), codes=codes)
-        features = self.encoder(pixel_values.to(self.dtype))  # (B, D, h, w)
-        found = self.quantizer(features.movedim(1, -1))
+        found = self._quantize(pixel_values, by_looks=not self.training)
         values = found.values.movedim(-1, 1)
         nothing_drawn = not config.pixel_weight and not config.edge_weight
         if self.training and nothing_drawn and config.reading_weight and frets is not None:

@@ -5,11 +5,12 @@
     accelerate launch train image_vq --packed PACKED --output_dir RUN --codebook vq --max_steps 5000
     accelerate launch train image_vq --stage codebook --packed PACKED --output_dir GLYPHS     # small pictures, then
     accelerate launch train image_vq --packed PACKED --model GLYPHS --decoder_only --output_dir RUN --max_minutes 20
+    accelerate launch train image_vq --stage eyes --model RUN/best --tower checkpoints/score_vlm --output_dir SEEING
     accelerate launch train image_vq --stage probe --model RUN/best --tower TOWER --packed_validation HELD_OUT
 
 Pictures are cropped to their ink, with tab lines 8 px apart; a system of one or two bars is then 200 to 600 codes.
-*probe* compares what a dense tower reads before and after the codes. `--smoke` takes 4 steps of a tiny model on systems
-drawn on the spot.
+*eyes* lets codes be chosen by looks (`modeling/image_vq_choosing.py`); nothing is trained. *probe* compares what a
+dense tower reads before and after the codes. `--smoke` takes 4 steps of a tiny model on systems drawn on the spot.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class ImageVQArguments:
 
     stage: str = option(
         "train",
-        "train; codebook: find small pictures by k-means; probe: what a reader reads; borrow: take one of transformers",
-        choices=("train", "codebook", "probe", "borrow"),
+        "train; codebook: find small pictures by k-means; eyes: choose among them by looks; probe: what a reader reads;"
+        " borrow: take one of transformers",
+        choices=("train", "codebook", "eyes", "probe", "borrow"),
     )
     packed: list[str] = option([], "packed folders to train on")  # noqa: RUF009 - as `dataclasses.field`
     packed_validation: list[str] = option([], "packed folders to choose by")  # noqa: RUF009
@@ -72,6 +74,7 @@ class ImageVQArguments:
     digit_weight: float = option(-1.0, "how much more a pixel on a digit counts; below 0: as the model has it")
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
+    candidates: int = option(32, "stage eyes: small pictures that are looked at for a patch that none matches")
     max_bars: int = option(2, "longest systems, in bars; 0: all")
     max_columns: int = option(128, "widest systems, in patches")
     pixels: int = option(700_000, "pixels of the canvases of a batch; pictures of like size come together")
@@ -235,6 +238,18 @@ def run_codebook(args: ImageVQArguments, training: TrainingArguments) -> dict[st
     return figures
 
 
+def run_eyes(args: ImageVQArguments, training: TrainingArguments) -> None:
+    """Gives a model of small pictures the eyes of a tower; nothing is trained."""
+    if not (args.model and args.tower):
+        raise InputError(None, "say whose eyes to give to what: --tower FOLDER --model FOLDER")
+    from ..modeling.image_vq_choosing import give_eyes
+
+    model = build_model(replace(args, tower=""))
+    give_eyes(model, load_tower(args.tower), args.candidates)
+    model.to(model.dtype).save_pretrained(training.output_dir)
+    processor_of(model).save_pretrained(training.output_dir)
+
+
 def run_probe(args: ImageVQArguments) -> dict[str, float]:
     """Figures of the tokenizer and of the reader, printed as JSON."""
     from .image_vq_evaluation import digit_probe, evaluate_image_vq
@@ -275,6 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_codebook(args, training)
     elif args.stage == "probe":
         run_probe(args)
+    elif args.stage == "eyes":
+        run_eyes(args, training)
     elif args.stage == "borrow":
         from ..modeling.modeling_image_vq import borrow_image_vq
 
