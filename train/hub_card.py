@@ -29,7 +29,7 @@ CALLS = {
         'processor.draw(model, r"\\staff {tabs} \\ts (4 4) 3.3.4 5.3.4 2.2.2 |").save("drawn.png")'
     ),
     "image_vq": (
-        'codes = model.encode(processor(Image.open("song.png"))["pixel_values"])  # rows and columns of codes\n'
+        'codes = model.encode(processor(Image.open("song.png"))["pixel_values"], by_looks=True)  # a grid\n'
         'processor.pictures(model.decode(codes))[0].save("again.png")'
     ),
     "museformer": ('ids = model.write(16, grammar=processor.grammar)\nprocessor.decode(ids[0]).dump_midi("new.mid")'),
