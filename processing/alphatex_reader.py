@@ -6,6 +6,8 @@ export and writing it again gives canonical text.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .alphatex_beats import BeatReader
 from .alphatex_tokens import WORD, rounded
 from .alphatex_types import DEFAULT_TUNING, AlphaTexError, Arguments, Bar, Score, Staff, Track, spell_pitch
@@ -18,6 +20,11 @@ from .alphatex_vocabulary import (
     STAFF_TAGS,
     TAGS_WITHOUT_ARGUMENT,
 )
+
+
+def has_beats(staff: Staff) -> bool:
+    """Whether any bar of the staff holds a beat."""
+    return any(voice for bar in staff.bars for voice in bar.voices)
 
 
 class _Reader(BeatReader):
@@ -34,6 +41,8 @@ class _Reader(BeatReader):
         self.normal_form = False
         self.tuned: set[int] = set()
         self.programs: dict[int, str] = {}
+        self.unnamed = False  # whether the staff came to be without being named
+        self.header: Staff | None = None  # what was said before the first staff was named
 
     def read(self) -> Score:
         tokens = self.tokens
@@ -44,7 +53,7 @@ class _Reader(BeatReader):
             elif token == "|":
                 self._bar()
                 self._next_bar()
-            elif token == "." and not self.in_staff:
+            elif token == "." and not (self.in_staff and has_beats(self.staff)):
                 self.at += 1  # the separator that older texts put between header and music
             else:
                 self._beats()
@@ -61,16 +70,29 @@ class _Reader(BeatReader):
         return self.score
 
     def _new_track(self) -> None:
+        self._set_header_apart()
+        if self.header and not self.track.staves and not self.track.name:
+            self.score.tracks.remove(self.track)
         self.track = Track()
         self.score.tracks.append(self.track)
         self.in_staff = False
 
-    def _new_staff(self) -> None:
+    def _set_header_apart(self) -> None:
+        """What is said before the first track or staff is named (`\\tempo 90 \\track ...`) is said of that one."""
+        if self.in_staff and self.unnamed and len(self.score.staves) == 1 and not has_beats(self.staff):
+            self.header = self.staff
+            self.track.staves.remove(self.staff)
+
+    def _new_staff(self, named: bool = False) -> None:
+        if named:
+            self._set_header_apart()
         if not self.score.tracks:
             self._new_track()
-        self.staff = Staff(show=("score", "tabs"))
+        self.staff = replace(self.header) if self.header else Staff(show=("score", "tabs"))
+        if id(self.header) in self.tuned:
+            self.tuned.add(id(self.staff))
         self.track.staves.append(self.staff)
-        self.in_staff = True
+        self.in_staff, self.unnamed, self.header = True, not named, None
         self.bar_index = self.voice_index = 0
         self.started_voice = False
 
@@ -108,7 +130,7 @@ class _Reader(BeatReader):
         if tag == "voice":
             self._start_voice()
         elif tag == "staff":
-            self._new_staff()
+            self._new_staff(named=True)
             self._staff_properties()
         elif tag == "track":
             self._new_track()

@@ -164,7 +164,7 @@ def canonical_text(text: str) -> str:
     `\\track`, a lone `.` behind the title, …); where alphaTab is not there or can not read it, our own reader does.
 
     Raises:
-        InputError: Neither can read it.
+        InputError: Neither can read it; alphaTab's reason, where it gave one.
     """
     from ...processing.alphatex_grammar import read_alphatex, write_alphatex
 
@@ -178,9 +178,11 @@ def canonical_text(text: str) -> str:
     try:
         with AlphaTabPool(workers=1) as pool:
             return pool.canonicalise(text, is_path=False)
-    except InputError:
+    except InputError as error:
         if own is not None:
             return own
+        if isinstance(error, RenderError) and error.name == "parse_error":
+            raise  # our own reader knows but the strict form, and would blame what is right
         assert wrong is not None
         raise wrong from None
 
