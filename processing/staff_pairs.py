@@ -148,8 +148,32 @@ def _stems(page: np.ndarray, y0: float, y1: float, x0: float, x1: float) -> int:
     return int((np.diff(full, prepend=0) > 0).sum())
 
 
+def _ink_inside(page: np.ndarray, staff: Staff, x0: float, x1: float) -> float:
+    """Ink between the lines of a staff, in squares of the line distance."""
+    d, top = staff.distance_px, staff.line_ys[0] - 0.4 * staff.distance_px
+    rows = np.arange(max(0, int(top)), min(len(page), int(staff.line_ys[-1] + 0.4 * d) + 1))
+    between = np.abs(rows[:, None] - np.array(staff.line_ys)).min(axis=1, initial=np.inf) > 0.22 * d
+    return float((255.0 - page[rows[between], max(0, int(x0)) : max(0, int(x1))]).sum()) / (255 * d * d)
+
+
+def _clef_at_left(page: np.ndarray, staves: list[Staff]) -> float:
+    """How much fuller staves are at their left end than at their right: log of the ratio, below 0 on their head.
+
+    A clef or a time signature stands at the beginning; the last note of a system is less.
+    """
+    left = right = 0.5
+    for staff in staves:
+        near, far = 0.8 * staff.distance_px, 5 * staff.distance_px  # past brackets and final bar lines
+        left += _ink_inside(page, staff, staff.x0 + near, staff.x0 + far)
+        right += _ink_inside(page, staff, staff.x1 - far, staff.x1 - near)
+    return float(np.log(left / right))
+
+
 def is_upside_down(page: np.ndarray, staves: list[Staff]) -> bool:
-    """Whether stems stand on the tab staves instead of hanging below, or score staves hang under tabs."""
+    """Whether score staves hang under tabs; or stems stand on the tab staves instead of hanging below.
+
+    Some engravers draw stems upwards: then it also counts at which end a clef seems to be.
+    """
     turned = usual = 0
     for upper, lower in pairwise(staves):
         usual += 4 * (_is_score_over_tab(page, upper, lower) and _joined(page, upper, lower))
@@ -161,4 +185,6 @@ def is_upside_down(page: np.ndarray, staves: list[Staff]) -> bool:
             d, top, bottom = staff.distance_px, staff.line_ys[0], staff.line_ys[-1]
             usual += _stems(page, bottom + 0.3 * d, bottom + 1.6 * d, staff.x0 + d, staff.x1 - d)
             turned += _stems(page, top - 1.6 * d, top - 0.3 * d, staff.x0 + d, staff.x1 - d)
+        clef = _clef_at_left(page, staves)
+        return (turned > 2 * usual + 3 and clef < 0.25) or (turned > usual and clef < -0.5)
     return turned > 2 * usual + 3

@@ -104,6 +104,30 @@ def test_turned_pages_are_set_upright(name: str, turns: int) -> None:
         assert np.abs(normalise_system(turned, region).array.astype(int) - expected).mean() < 2.0
 
 
+def stems_upwards(clef: bool) -> np.ndarray:
+    """Six lines with figures, eight stems above them, and a clef if wanted."""
+    page = np.full((220, 700), 255, np.uint8)
+    page[100:161:12, 30:670] = 0
+    if clef:
+        page[104:157, 44:66] = 40  # the letters T, A and B
+    for k in range(8):
+        x, string = 130 + 65 * k, 100 + 12 * (k % 4)
+        page[string - 5 : string + 6, x - 4 : x + 5] = np.where(np.eye(11, 9) > 0, 0, 255)
+        page[76 : string - 6, x] = 0
+    return page
+
+
+def test_stems_that_stand_on_a_staff_behind_its_clef_do_not_turn_it() -> None:
+    """LilyPond draws stems upwards; a page of hanging stems that stands on its head has its clef at the right."""
+    upright = stems_upwards(clef=True)
+    assert [region.quarter_turns for region in find_systems(upright)] == [0]
+    hanging = np.ascontiguousarray(upright[::-1])  # mirrored: the clef is still at the left
+    assert [region.quarter_turns for region in find_systems(hanging)] == [0]
+    on_its_head = np.ascontiguousarray(hanging[::-1, ::-1])
+    assert [region.quarter_turns for region in find_systems(on_its_head)] == [2]
+    assert [region.quarter_turns for region in find_systems(stems_upwards(clef=False))] == [2]  # stems alone tell
+
+
 @pytest.mark.parametrize("angle", [-4.0, -0.5, 1.5, 5.0])
 def test_skew_pages_are_straightened(angle: float) -> None:
     large = Image.fromarray(grey("page_tab")).resize((1120, 962), Image.Resampling.BICUBIC)
