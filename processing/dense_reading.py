@@ -17,6 +17,7 @@ from .alphatex_types import STANDARD_TUNINGS, Bar, Beat, Note, Score, Staff, Tra
 from .alphatex_visible import SCORE_ONLY_NOTE
 from .bar_filling import MIN_PROBABILITY, TICKS, fill_bar
 from .dense_labels import SLOT_PX, effect_from_key
+from .dense_peaks import first_beat, gather_neighbours, peaks
 from .flag_choice import agree, choose_flags
 
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
@@ -67,56 +68,6 @@ def probabilities(logits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {n: sigmoid(x) if n in FLAG_FIELDS else softmax(x) for n, x in logits.items()}
 
 
-SURE = 0.8  # two neighbours this likely are two things, not one on the border
-
-
-def peaks(probability: np.ndarray, threshold: float, reach: int = 1) -> list[int]:
-    """Slots that stand out: above `threshold` and the highest within `reach` slots.
-
-    Args:
-        probability: `(T,)`.
-    """
-    found: list[int] = []
-    for t in np.argsort(-probability, kind="stable"):
-        if probability[t] < threshold:
-            break
-        near = [other for other in found if abs(int(t) - other) <= reach]
-        if not near or (reach == 1 and probability[t] > SURE):
-            found.append(int(t))
-    return sorted(found)
-
-
-def first_beat(beats: np.ndarray, left: int, right: int) -> int:
-    """Slot of the first beat of a bar, of any voice; tempo marks are drawn over it.
-
-    Args:
-        beats: `(V, T, 3)` chances of no beat, notes, rest.
-        left, right: Slots of the bar's edges.
-    """
-    present = (1 - beats[:, left : max(right, left + 1), 0]).max(axis=0)  # (T',)
-    likely = np.flatnonzero(present > 0.5)
-    if not likely.size:
-        return left
-    start = int(likely[0])
-    return left + start + int(present[start : start + 2].argmax())
-
-
-def gather_neighbours(probability: np.ndarray, slots: list[int]) -> np.ndarray:
-    """Chance of a thing at each peak, with what its neighbours that are no peaks hold of it.
-
-    Args:
-        probability: `(..., T)` chance that a thing is in a slot.
-        slots: Peaks.
-
-    Returns:
-        `(..., len(slots))`, at most 1.
-    """
-    chosen, last = set(slots), probability.shape[-1] - 1
-    near = [[t, *(n for n in (t - 1, t + 1) if 0 <= n <= last and n not in chosen)] for t in slots]
-    sums = [probability[..., n].sum(axis=-1) for n in near]
-    return np.minimum(np.stack(sums, axis=-1), 1.0) if sums else np.zeros((*probability.shape[:-1], 0))
-
-
 class DenseReader:
     """Reads the probabilities of one picture.
 
@@ -141,6 +92,8 @@ class DenseReader:
         self.show = show
         self.strings = strings
         self.metre = metre
+        self.instead: dict[tuple[int, int], tuple[int, int]] = {}
+        self.bar_edges: list[tuple[int, int]] = []
         ratios = (key.partition(":") for key in labels["tuplets"])
         self.tuplets = [None, *((int(many), int(usual)) if usual else None for many, _, usual in ratios)]
 
@@ -152,7 +105,7 @@ class DenseReader:
             width_px: Width of the picture; columns after it are not looked at.
         """
         p = probabilities(logits)
-        edges = self._bar_columns(p["bar_edges"][: -(-width_px // SLOT_PX)])
+        self.bar_edges = edges = self._bar_columns(p["bar_edges"][: -(-width_px // SLOT_PX)])
         beats: dict[tuple[int, int, int], BeatReading] = {}
         bars, confidence = [], []
         metre = self.metre or (4, 4)
@@ -181,6 +134,16 @@ class DenseReader:
         score = Score(tracks=[Track(staves=[Staff(bars=bars, show=self.show, tuning=tuning)])])
         return DenseReading(score, confidence, beats, self.metre or (4, 4))
 
+    def read_as(
+        self, instead: dict[tuple[int, int], tuple[int, int]], logits: dict[str, np.ndarray], width_px: int
+    ) -> DenseReading:
+        """As `read`, with other metres in place of some that are seen."""
+        self.instead = instead
+        try:
+            return self.read(logits, width_px)
+        finally:
+            self.instead = {}
+
     def _bar_columns(self, edges: np.ndarray) -> list[tuple[int, int]]:
         """Left and right column of each bar; `edges` is `(T, 2)`."""
         starts = peaks(edges[:, 0], 0.4, reach=6) or [0]
@@ -203,7 +166,8 @@ class DenseReader:
             elif kind == "ae":
                 bar.endings = tuple(arguments)
             elif kind == "ts":
-                bar.time_signature = (int(arguments[0]), int(arguments[1]))
+                seen = (int(arguments[0]), int(arguments[1]))
+                bar.time_signature = self.instead.get(seen, seen)
             elif kind == "ks":
                 bar.key_signature = str(arguments[0])
             elif kind == "tempo":
@@ -397,4 +361,4 @@ def rests_for(length: Fraction) -> list[Beat] | None:
     return None if length else rests
 
 
-__all__ = ["BeatReading", "DenseReader", "DenseReading", "close_bar", "peaks", "probabilities"]
+__all__ = ["BeatReading", "DenseReader", "DenseReading", "close_bar", "probabilities"]

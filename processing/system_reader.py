@@ -14,6 +14,7 @@ from .alphatex_bars import bars_close
 from .alphatex_grammar import AlphaTexError, Score, read_alphatex, write_alphatex
 from .dense_reading import DenseReader, DenseReading
 from .errors import InputError
+from .metre_choice import settle_metre
 from .reading_views import VIEWS, look, vote
 from .system_canvas import NormalisedSystem
 
@@ -212,7 +213,7 @@ class SystemReader:
             strings = canvas.string_count if 4 <= canvas.string_count <= 7 else 6
             logits = {name: value[0].float().cpu().numpy() for name, value in output.dense_logits.items()}
             reader = DenseReader(self.labels, show, strings, before, earlier)
-            reading = reader.read(logits, canvas.array.shape[1])
+            reading = settle_metre(reader, logits, canvas.array.shape[1], reader.read(logits, canvas.array.shape[1]))
             if before is None:
                 before = reading.score.staves[0].bars[0].time_signature
                 if before is None:

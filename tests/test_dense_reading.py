@@ -14,12 +14,11 @@ from intermezzo.processing.alphatex_fitting import fillable
 from intermezzo.processing.alphatex_grammar import Beat, bars_close, read_alphatex, write_alphatex
 from intermezzo.processing.bar_filling import TICKS, fill_bar
 from intermezzo.processing.dense_labels import build_label_space
+from intermezzo.processing.dense_peaks import gather_neighbours, peaks
 from intermezzo.processing.dense_reading import (
     BeatReading,
     DenseReader,
     close_bar,
-    gather_neighbours,
-    peaks,
     rests_for,
 )
 
