@@ -111,7 +111,7 @@ def _image_vq(folder: Path, out: Path) -> Path:
     processor = AutoProcessor.from_pretrained(folder)
     ink = processor(_engraved())["pixel_values"]
     with torch.no_grad():
-        again = model.decode(model.encode(ink))
+        again = model.decode(model.encode(ink, by_looks=True))
     stack_systems([*processor.pictures(ink), *processor.pictures(again)]).save(out / NAME)
     return out / NAME
 
