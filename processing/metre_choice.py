@@ -43,7 +43,8 @@ def settle_metre(
         value = _likelihood(found) + log(chance)
         if value > best:
             best, chosen = value, metre
-    return reader.read_as({written[0]: chosen}, logits, width_px) if chosen != written[0] else reading
+    # Read once more even if nothing changes: the reader must know what is held over into the next system.
+    return reader.read_as({written[0]: chosen}, logits, width_px) if chances else reading
 
 
 def seen_metres(reader: DenseReader, logits: dict[str, np.ndarray], reading: DenseReading) -> dict[Metre, float]:

@@ -64,6 +64,17 @@ def test_a_metre_whose_bars_are_full_stays() -> None:
     assert settled is first and write_alphatex(settled.score) == SHORT
 
 
+def test_what_is_tried_in_vain_leaves_no_trace_in_the_reader() -> None:
+    """Ties of the next system are read with what the last bar holds."""
+    text = HEAD + "\\ts (4 8) 3.3.8 5.3.8 7.3.8 3.3.8 5.3.8 |\n1.2.4 3.2.4 |\n"
+    logits, width = looks(text, {(4, 8): 0.9, (6, 8): 2e-4})
+    reader, first, settled = read(logits, width)
+    assert settled is not first and settled == first  # the first bar was in doubt, and stayed as it was
+    alone = DenseReader(SPACE)
+    alone.read(logits, width)
+    assert (reader._held, reader._before) == (alone._held, alone._before)
+
+
 def test_a_metre_that_was_not_seen_is_not_thought_of() -> None:
     logits, width = looks(SIX, {(4, 8): 0.9, (6, 8): 1e-6})
     reader, first, settled = read(logits, width)
