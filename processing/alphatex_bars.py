@@ -17,15 +17,15 @@ def bar_capacity(time_signature: tuple[int, int]) -> Fraction:
     return Fraction(*time_signature)
 
 
-def metres(score: Score) -> list[tuple[int, int]]:
-    """The metre in force in each bar; 4/4 until the text names one.
+def metres(score: Score, before: tuple[int, int] = DEFAULT_TIME_SIGNATURE) -> list[tuple[int, int]]:
+    """The metre in force in each bar; the one `before` until the text names one.
 
     Metre belongs to all staves and is written on the first; another staff that names its own is heard too, so that a
     staff cut out of a score keeps its metre.
     """
     staves = score.staves
     found: list[tuple[int, int]] = []
-    current = DEFAULT_TIME_SIGNATURE
+    current = before
     for index in range(max((len(staff.bars) for staff in staves), default=0)):
         named = (staff.bars[index].time_signature for staff in staves if index < len(staff.bars))
         current = next((metre for metre in named if metre), current)

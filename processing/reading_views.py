@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from .alphatex_bars import metres
 from .alphatex_types import Bar
 from .dense_reading import BeatReading, DenseReading
 from .system_canvas import LINE_DISTANCE_PX, ROWS_BELOW, WHITE, WIDTH_MULTIPLE_PX, NormalisedSystem
@@ -91,14 +92,14 @@ def vote(readings: Sequence[DenseReading]) -> tuple[DenseReading, int]:
     voters = [i for i, reading in enumerate(readings) if len(reading.bar_confidence) == length]
     first = readings[voters[0]]
     metre: tuple[int, int] | None = None
-    metres = {i: _metres(readings[i]) for i in voters}
+    in_force = {i: metres(readings[i].score, readings[i].metre) for i in voters}
     bars: list[Bar] = []
     confidence, last = [], voters[0]
     beats: dict[tuple[int, int, int], BeatReading] = {}
     for b in range(length):
         weights: dict[str, float] = defaultdict(float)
         choices = {i: readings[i].score.staves[0].bars[b] for i in voters}
-        fit = [i for i in voters if metre is None or metres[i][b] == (choices[i].time_signature or metre)]
+        fit = [i for i in voters if metre is None or in_force[i][b] == (choices[i].time_signature or metre)]
         written = {i: repr(choices[i]) for i in fit}
         for i, text in written.items():
             weights[text] += _SHARE + readings[i].bar_confidence[b]
@@ -106,22 +107,13 @@ def vote(readings: Sequence[DenseReading]) -> tuple[DenseReading, int]:
         agree = [i for i, text in written.items() if text == winner]
         last = max(agree, key=lambda i: readings[i].bar_confidence[b])
         bars.append(choices[last])
-        metre = metres[last][b]
+        metre = in_force[last][b]
         confidence.append(sum(readings[i].bar_confidence[b] for i in agree) / len(readings))
         beats |= {place: beat for place, beat in readings[last].beats.items() if place[0] == b}
     staff = replace(first.score.staves[0], bars=bars)
     score = replace(first.score, tracks=[replace(first.score.tracks[0], staves=[staff])])
     begun = next(readings[i].metre for i in voters if readings[i].score.staves[0].bars[0] is bars[0])
     return DenseReading(score, confidence, beats, begun), last
-
-
-def _metres(reading: DenseReading) -> list[tuple[int, int]]:
-    """The metre of each bar."""
-    found, metre = [], reading.metre
-    for bar in reading.score.staves[0].bars:
-        metre = bar.time_signature or metre
-        found.append(metre)
-    return found
 
 
 __all__ = ["VIEWS", "View", "look", "vote"]
