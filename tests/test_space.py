@@ -30,6 +30,15 @@ pytest.importorskip("gradio", reason="the Space needs gradio: pip install 'inter
 
 EXAMPLES = ROOT / "examples"
 SHOTS = ROOT / "out" / "space"
+#: What each tab shows once it is whole: Gradio puts its parts into the page one after another.
+SHOWN = {
+    "read": "#im-read-sheet .im-editor",
+    "edit": "#im-edit-after",
+    "compose": "#im-compose-roll canvas",
+    "paint": "#im-paint-roll canvas",
+    "compare": "#im-compare-result",
+    "draw": "#im-draw-sheet",
+}
 TEXT = "\\staff {tabs}\n\\ts (3 4) 3.3.4 5.3.4 r.4 |\n3.3.2{d} |\n0.6.2{d} |\n"
 
 
@@ -77,6 +86,8 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         if tab != "read":
             name = Words(language)[tab]
             seen.page.get_by_role("tab", name=name, exact=True).click()
+        seen.page.wait_for_selector(f"#im-tab-{tab} {SHOWN[tab]}", state="attached")
+        seen.page.wait_for_function("Boolean(window.Intermezzo?.sheet && window.Intermezzo?.roll)")
         return seen.page
 
     yield open_page
