@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..processing.errors import InputError
-from .image_vq_tower import UP, copy_eyes, tower_sizes
+from .image_vq_tower import at_tower_size, copy_eyes, tower_sizes
 from .tower_convolutions import add_convolutions, convolve
 
 #: Squared difference of a patch from its code, summed over its pixels, below which no digit can have become another.
 ALIKE = 0.02
 _AT_ONCE = 64  # patches
-_STRIDES = (10, 16)  # heights and widths that the tower's convolutions divide
 
 
 class CodeChooser(nn.Module):
@@ -82,9 +81,7 @@ class CodeChooser(nn.Module):
 
     def _look(self, windows: torch.Tensor) -> torch.Tensor:
         """What the eyes see of windows `(N, H, W)`, in a row."""
-        large = F.interpolate(windows[:, None], scale_factor=UP, mode="bilinear", align_corners=False)
-        height, width = large.shape[-2:]
-        large = F.pad(large, (0, -width % _STRIDES[1], 0, -height % _STRIDES[0]))
+        large = at_tower_size(windows[:, None])
         with torch.autocast(windows.device.type, enabled=False):
             return convolve(self.eyes, large.to(self.eyes.stem.weight.dtype)).float().flatten(1)
 

@@ -24,6 +24,20 @@ def tower_sizes(config: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, (tuple, list)) else value for name, value in found.items()}
 
 
+def at_tower_size(ink: torch.Tensor) -> torch.Tensor:
+    """Grid pictures as a tower takes them: tab lines 10 px apart, and each row of its features beginning at a line.
+
+    Args:
+        ink: `(B, 1, H, W)` in [0, 1], 1 = ink, the upper edge half a row above a line; gradients pass.
+
+    Returns:
+        `(B, 1, 1.25 H + 10, W')`, rounded up to what the tower's steps divide.
+    """
+    large = F.interpolate(ink, scale_factor=UP, mode="bilinear", align_corners=False)
+    height, width = large.shape[-2:]
+    return F.pad(large, (0, -width % 16, HALF_ROW_PX, HALF_ROW_PX + -height % ROW_PX))
+
+
 class TowerEncoder(nn.Module):
     """Frozen convolutions of a tower, and a few of its own down to a code's value.
 
@@ -54,10 +68,7 @@ class TowerEncoder(nn.Module):
         """What the tower sees in each patch, `(B, halves · C, h, w)`; no gradient passes."""
         rows, columns = ink.shape[-2] // 8, ink.shape[-1] // 8  # halves of patches, 10 px of the tower
         with torch.no_grad():
-            large = F.interpolate(ink, scale_factor=UP, mode="bilinear", align_corners=False)
-            room = -large.shape[-1] % 16
-            large = F.pad(large, (0, room, HALF_ROW_PX, HALF_ROW_PX))
-            seen = convolve(self.eyes, large)[:, :, 1 : 1 + rows]  # (B, C, h, T)
+            seen = convolve(self.eyes, at_tower_size(ink))[:, :, 1 : 1 + rows]  # (B, C, h, T)
             centre = (torch.arange(columns, device=ink.device) + 0.5) * ROW_PX / COLUMN_PX - 0.5
             centre = centre.clamp(0, seen.shape[-1] - 1)
             left = centre.floor().long()
@@ -84,4 +95,4 @@ def copy_eyes(module: Any, tower: Any) -> None:
     module.eyes.load_state_dict({name: source[name] for name in wanted})
 
 
-__all__ = ["TowerEncoder", "copy_eyes", "tower_sizes"]
+__all__ = ["TowerEncoder", "at_tower_size", "copy_eyes", "tower_sizes"]

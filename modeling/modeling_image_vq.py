@@ -316,6 +316,7 @@ class ImageVQModel(ImageVQPreTrainedModel):
         pixel_values: torch.Tensor,
         widths: torch.Tensor | None = None,
         frets: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ImageVQOutput:
         """Encodes and decodes.
@@ -324,6 +325,7 @@ class ImageVQModel(ImageVQPreTrainedModel):
             pixel_values: `(B, 1, H, W)` in [0, 1], 1 = ink.
             widths: `(B,)` px; what lies to the right is padding and does not count in the loss.
             frets: What stands where, for `reading_weight` and `digit_weight`; see `reading_losses`.
+            codes: int64 `(B, h, w)`, if they are known: a decoder alone learns from these in place of the nearest.
             **kwargs: The rest of it: `beats`, `note_signs`, `beat_signs`, `bar_signs`.
         """
         self._check(pixel_values)
@@ -331,7 +333,11 @@ class ImageVQModel(ImageVQPreTrainedModel):
         if config.borrowed is not None:  # frozen: it has no loss of ours
             codes = self.borrowed.encode(pixel_values.to(self.dtype))
             return ImageVQOutput(reconstruction=self.borrowed.decode(codes), codes=codes)
-        found = self._quantize(pixel_values, by_looks=not self.training)
+        if codes is not None:
+            values = self.quantizer.lookup(codes).to(self.dtype)
+            found = Quantized(values, codes, values.new_zeros(()))
+        else:
+            found = self._quantize(pixel_values, by_looks=not self.training)
         values = found.values.movedim(-1, 1)
         nothing_drawn = not config.pixel_weight and not config.edge_weight
         if self.training and nothing_drawn and config.reading_weight and frets is not None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from intermezzo.configuration.configuration_image_vq import ImageVQConfig, image_vq_glyphs, image_vq_tiny
 from intermezzo.datasets_scripts.build_interleaved import fingerprint
 from intermezzo.modeling.image_vq_choosing import ALIKE, give_eyes
+from intermezzo.modeling.image_vq_tower import at_tower_size
 from intermezzo.modeling.modeling_image_vq import ImageVQModel
 from intermezzo.modeling.modeling_score_tower import ScoreTowerModel
 from intermezzo.processing.errors import InputError
+from intermezzo.processing.grid_pictures import to_ink
+from intermezzo.train.image_vq_data import ChosenPictures, GridPictures, PictureCollate
+from intermezzo.train.score_vlm_data import PackedSystems
 from intermezzo.train.train_image_vq import main as train_image_vq
 
+from .tiny_lessons import packed_folder, pieces
 from .tiny_score_vlm import tower_config
 
 torch.set_num_threads(1)
@@ -126,3 +132,69 @@ def test_the_stage_gives_eyes_and_trains_nothing(tmp_path: Path) -> None:
     assert torch.equal(seeing.decoder.out.weight, model.decoder.out.weight)
     with pytest.raises(InputError, match="say whose eyes to give to what"):
         train_image_vq([*flags, "--output_dir", str(tmp_path / "none")])
+
+
+def test_eyes_see_a_grid_picture_as_they_see_the_canvas_it_is_made_of() -> None:
+    """Rows of features begin at a line in both; half a row beside it they would see what they have never met."""
+    from intermezzo.modeling.tower_convolutions import convolve
+    from intermezzo.processing.grid_pictures import GridGeometry, canvas_to_grid
+
+    canvas = np.full((240, 160), 255, np.uint8)
+    for line in range(6):
+        canvas[120 + 10 * line, 8:150] = 0
+    canvas[124:137, 40:46] = 0
+    geometry = GridGeometry(8, 8)
+    grid = torch.from_numpy(to_ink(canvas_to_grid(canvas, geometry)))[None, None]
+    eyes = tower()
+    with torch.no_grad():
+        there = convolve(eyes, torch.from_numpy(to_ink(canvas))[None, None])[0, :, 12:18]  # (C, 6 rows of lines, T)
+        here = convolve(eyes, at_tower_size(grid))[0]
+        beside = convolve(eyes, torch.nn.functional.pad(at_tower_size(grid)[:, :, 5:], (0, 0, 0, 5)))[0]
+    first = (grid.shape[-2] - 80) // 8 + 1  # rows above the staff, and the half row that is put on top
+    wide = min(there.shape[-1], here.shape[-1]) - 2
+    near, far = (
+        (there[..., 1:wide] - seen[:, row : row + 6, 1:wide]).square().mean()
+        for seen, row in ((here, first), (beside, first))
+    )
+    assert near < 0.8 * far  # the rest is the blur of scaling down and up
+
+
+def test_a_decoder_learns_from_codes_that_were_chosen_by_looks(tmp_path: Path) -> None:
+    packs = packed_folder(tmp_path / "packs", [row for name in "xyz" for row in pieces(name, 2)])
+    model = glyphs()
+    give_eyes(model, tower(), candidates=6)
+    model.save_pretrained(tmp_path / "seeing")
+    pictures = GridPictures(PackedSystems([str(packs)]), model.config.geometry, 2, 128)
+    chosen = ChosenPictures(pictures, model, 4)
+    assert len(chosen) == len(chosen.rows) == 4
+    for row in (chosen[0], chosen[3]):
+        whole = model.encode(torch.from_numpy(to_ink(row["picture"]))[None, None], by_looks=True)[0]
+        assert np.array_equal(row["codes"], whole.numpy())
+    tall = dict(chosen[0])  # with a row of patches more on top, of code 3
+    tall["picture"] = np.pad(tall["picture"], ((8, 0), (0, 0)), constant_values=255)
+    tall["codes"] = np.pad(tall["codes"], ((1, 0), (0, 0)), constant_values=3)
+    batch = PictureCollate(model.config.geometry)([chosen[3], tall])
+    assert batch["codes"].shape == (2, *(size // 8 for size in batch["pixel_values"].shape[2:]))
+    assert (batch["codes"][0, 0] == chosen[0]["blank_code"]).all() and (batch["codes"][1, 0, :2] == 3).all()
+    out = model(batch["pixel_values"], batch["widths"], codes=batch["codes"])
+    assert torch.equal(out.codes, batch["codes"])
+    assert torch.allclose(out.reconstruction, model.decode(batch["codes"]), atol=1e-5)
+
+    flags = [
+        "--packed",
+        str(packs),
+        "--model",
+        str(tmp_path / "seeing"),
+        "--max_steps",
+        "2",
+        "--cpu",
+        "--tracker",
+        "none",
+    ]
+    flags += ["--output_dir", str(tmp_path / "run"), "--no-progress", "--chosen_pictures", "4"]
+    with pytest.raises(InputError, match="chosen_pictures goes with --decoder_only"):
+        train_image_vq(flags)
+    assert train_image_vq([*flags, "--decoder_only"]) == 0
+    learnt = ImageVQModel.from_pretrained(tmp_path / "run" / "final")
+    assert learnt.config.candidates == 6 and torch.equal(learnt.quantizer.codebook, model.quantizer.codebook)
+    assert not torch.equal(learnt.decoder.out.bias, model.decoder.out.bias)

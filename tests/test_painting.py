@@ -251,6 +251,20 @@ def test_from_nothing_and_from_half_a_wish_all_windows_are_in_one_key(painter: A
     assert (codes_of_values(alone[0, 0].numpy()) == window.codes).all()  # what is evaluated is what a person gets
 
 
+def test_beside_known_music_few_patches_sound_by_chance(painter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    generate = painter[0].generate
+    spy = lambda *args, **options: asked.append(options["structure_temperature"]) or generate(*args, **options)  # noqa: E731
+    monkeypatch.setattr(painter[0], "generate", spy)
+    codes = np.zeros((128, 64), dtype=np.uint8)
+    codes[60, ::8] = 20
+    for source, told in ((None, None), (codes, None), (codes, 0.7)):
+        asked.clear()
+        mask = None if source is None else "2"
+        paint(source, mask, painter=painter, num_iter_list=STEPS, structure_temperature=told)
+        assert set(asked) == {told or (0.5 if source is None else 0.3)}
+
+
 def test_a_known_note_whose_beginning_is_painted_over_still_sounds(painter: Any, tmp_path: Path) -> None:
     codes = np.zeros((128, 64), dtype=np.uint8)
     codes[60, 12:40] = [25] + [1] * 27  # from bar 1 into bar 3

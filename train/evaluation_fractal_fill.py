@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .evaluation import EvaluationRequest
 
 HIDDEN_BARS = 4
+SEAMS = "four bars"  # what is hidden where seams are looked at
 ASKED = ("density", "register", "mode", "tempo")
 Masks = Callable[[HeldOut, np.random.Generator], np.ndarray]
 
@@ -169,27 +170,24 @@ def measure_filling(
     model: Any, held_out: HeldOut, hide: str, request: EvaluationRequest, draws: int, settings: dict[str, Any],
     batch_size: int = 8, processor: Any = None,
 ) -> dict[str, Estimate]:  # fmt: skip
-    """One kind of hiding: what is kept, what the hidden cells cost, and how the seams sound.
+    """One kind of hiding: what is kept, and what the hidden cells cost.
 
     Where something is given, so is the key that it is in (`known_keys`), which follows from it.
 
     `bits_over_unconditional` is what the hidden cells cost with the rest given over what they cost with nothing given:
     what whole rolls cost, less what the rest costs with the hidden cells given, p(hidden) = p(all) / p(rest | hidden).
     `bits_over_wrong_rest` is the same over what they cost with the rest of another roll, `bits_over_any_order` over
-    their part of whole rolls, for which half of the rest is given on average. `pitch_step_off` and `onset_rate_off`
-    compare painted seams with the same places in the real rolls, and `..._pasted` are the same figures where the known
-    part is pasted over an unconditional sample, which is no inpainting.
+    their part of whole rolls, for which half of the rest is given on average.
     """
     masks = HIDING[hide](held_out, np.random.default_rng(request.seed))
     rolls, hidden = held_out.rolls(), torch.from_numpy(masks)
-    painted, pasted = np.empty_like(held_out.codes), np.empty_like(held_out.codes)
     nats: dict[str, list[float]] = {"given": [], "alone": [], "wrong": [], "any": []}
     wrong = torch.where(hidden[:, None], rolls, rolls.roll(1, 0))
     keys = known_keys(processor, held_out.codes, masks)
     others = known_keys(processor, np.roll(held_out.codes, 1, 0), masks)
     inner = known_keys(processor, held_out.codes, ~masks)
     starts = range(0, len(rolls), batch_size)
-    for start in request.track(starts, f"fill {hide}", len(starts)):
+    for start in request.track(starts, f"likelihood {hide}", len(starts)):
         part = slice(start, start + batch_size)
         roll, mask, seed = rolls[part], hidden[part], request.seed + start
         own, other, within = (None if rows is None else rows[part] for rows in (keys, others, inner))
@@ -198,14 +196,7 @@ def measure_filling(
         nats["any"] += located_nats(model, roll, mask, draws, seed).tolist()
         whole = hidden_nats(model, roll, torch.ones_like(mask), draws, seed)
         nats["alone"] += (whole - hidden_nats(model, roll, ~mask, draws, seed, within)).tolist()
-        for target, given in (
-            (painted, {"roll": roll, "mask": mask, "conditions": own}),
-            (pasted, {"num_samples": len(roll)}),
-        ):
-            draw = torch.Generator().manual_seed(seed)
-            made = model.generate(**given, generator=draw, **settings)[:, 0].cpu().numpy()
-            target[part] = codes_of_values(made, loudness_classes=held_out.loudness_classes)
-    pasted = np.where(masks, pasted, held_out.codes)
+    painted = fill_all(model, held_out, hidden, keys, request, settings, batch_size, f"fill {hide}")
     pieces, seed = held_out.pieces, request.seed
     sounding = (masks & (held_out.codes > 0)).sum(axis=(1, 2))
     kept = [
@@ -220,10 +211,43 @@ def measure_filling(
         "bits_over_wrong_rest": ratio(nats["given"], nats["wrong"], pieces, seed=seed, unit="nats"),
         "bits_over_any_order": ratio(nats["given"], nats["any"], pieces, seed=seed, unit="nats"),
     }
-    if hide == "four bars":
-        figures |= seam_figures(painted, held_out, masks, seed)
-        figures |= {f"{name}_pasted": one for name, one in seam_figures(pasted, held_out, masks, seed).items()}
     return figures
+
+
+def fill_all(
+    model: Any, held_out: HeldOut, hidden: torch.Tensor | None, keys: torch.Tensor | None, request: EvaluationRequest,
+    settings: dict[str, Any], batch_size: int, what: str,
+) -> np.ndarray:  # fmt: skip
+    """The rolls, codes `(N, P, T)`, with their masked cells painted anew; without a mask, rolls from nothing."""
+    rolls, painted = held_out.rolls(), np.empty_like(held_out.codes)
+    starts = range(0, len(rolls), batch_size)
+    for start in request.track(starts, what, len(starts)):
+        part = slice(start, start + batch_size)
+        draw = torch.Generator().manual_seed(request.seed + start)
+        given: dict[str, Any] = {"num_samples": len(rolls[part])}
+        if hidden is not None:
+            given = {"roll": rolls[part], "mask": hidden[part], "conditions": None if keys is None else keys[part]}
+        made = model.generate(**given, generator=draw, **settings)[:, 0].cpu().numpy()
+        painted[part] = codes_of_values(made, loudness_classes=held_out.loudness_classes)
+    return painted
+
+
+@torch.no_grad()
+def measure_seams(
+    model: Any, held_out: HeldOut, request: EvaluationRequest, settings: dict[str, Any], batch_size: int = 8,
+    processor: Any = None,
+) -> dict[str, Estimate]:  # fmt: skip
+    """How four bars sound where they meet what was known: `pitch_step_off` and `onset_rate_off` compare painted seams
+    with the same places in the real rolls, and `..._pasted` are the same figures where the known part is pasted over
+    an unconditional sample, which is no inpainting.
+    """
+    masks = HIDING[SEAMS](held_out, np.random.default_rng(request.seed))
+    hidden, keys = torch.from_numpy(masks), known_keys(processor, held_out.codes, masks)
+    painted = fill_all(model, held_out, hidden, keys, request, settings, batch_size, "seams")
+    free = fill_all(model, held_out, None, None, request, settings, batch_size, "paste")
+    figures = seam_figures(painted, held_out, masks, request.seed)
+    pasted = seam_figures(np.where(masks, free, held_out.codes), held_out, masks, request.seed)
+    return figures | {f"{name}_pasted": one for name, one in pasted.items()}
 
 
 def seam_figures(painted: np.ndarray, held_out: HeldOut, masks: np.ndarray, seed: int) -> dict[str, Estimate]:

@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..painting import GUIDANCE, STRUCTURE_TEMPERATURE
+from ..painting import FILL_STRUCTURE_TEMPERATURE, GUIDANCE, STRUCTURE_TEMPERATURE
 from ..processing.piano_roll import NUM_LOUDNESS
 from .evaluation_fractal_data import HeldOut, load_held_out
-from .evaluation_fractal_fill import ASKED, HIDING, measure_attribute, measure_filling, off_by, sample_rolls
+from .evaluation_fractal_fill import (
+    ASKED,
+    HIDING,
+    SEAMS,
+    measure_attribute,
+    measure_filling,
+    measure_seams,
+    off_by,
+    sample_rolls,
+)
 from .evaluation_report import EvaluationReport, Failure, Target
 from .fractal_midi_baselines import COUNTS, bits_figures, overlap_figures, read_baselines
 from .fractal_midi_data import check_classes
@@ -55,12 +64,14 @@ class Options:
     Attributes:
         num_iter_list: Steps of each level.
         temperature, sparsity_bias, top_p, structure_temperature: Of all samples; the last was chosen on validation.
+        fill_structure_temperature: In place of it where a part is known, as in `paint`; chosen on validation.
         cfg_scale: Guidance where something is asked for.
         draws: Orders of each `mar` patch that the likelihood is averaged over.
         batch_size: Rolls at once.
         likelihood_n: Held-out rolls whose likelihood is measured, at most.
         free_n: Samples with no conditions at all.
         fill_n: Rolls to be filled in, for each kind of hiding.
+        seam_n: Rolls whose seams are looked at: a mean of steps between two notes needs more of them.
         wish_n: Samples for each attribute.
         timing_n: Rolls timed at batch 1, and batches of 8.
         quick: Leave out free samples, inpainting and wishes.
@@ -71,12 +82,14 @@ class Options:
     sparsity_bias: float = 0.0
     top_p: float = 1.0
     structure_temperature: float = STRUCTURE_TEMPERATURE
+    fill_structure_temperature: float = FILL_STRUCTURE_TEMPERATURE
     cfg_scale: float = GUIDANCE
     draws: int = 2
     batch_size: int = 8
     likelihood_n: int = 256
     free_n: int = 64
     fill_n: int = 48
+    seam_n: int = 256
     wish_n: int = 48
     timing_n: int = 5
     quick: bool = False
@@ -250,11 +263,15 @@ def _measure_more(
     if options.free_n and processor.condition_names:
         free = sample_rolls(model, None, options.free_n, request, sampling, size, processor.loudness_classes)
         report.sections["free samples"] = compare_samples(free, held_out, request.seed)
+    filling = {**sampling, "structure_temperature": options.fill_structure_temperature}
     for hide in HIDING if options.fill_n else ():
         part = held_out.first(options.fill_n)
         report.sections[f"inpainting, {hide}"] = measure_filling(
-            model, part, hide, request, options.draws, sampling, size, processor
+            model, part, hide, request, options.draws, filling, size, processor
         )
+    if options.fill_n and options.seam_n:
+        part = held_out.first(options.seam_n)
+        report.sections[f"inpainting, {SEAMS}"] |= measure_seams(model, part, request, filling, size, processor)
     wishes: dict[str, Estimate] = {}
     for name in ASKED if options.wish_n else ():
         if name in processor.condition_names:

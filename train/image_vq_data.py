@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,42 @@ class GridPictures(Dataset):
         return row
 
 
+class ChosenPictures(Dataset):
+    """Some grid pictures with `codes` `(h, w)` that were chosen by looks, as everywhere but in training.
+
+    Choosing takes a part of a second a picture, so it is done once, and the pictures stay as they are.
+
+    Args:
+        pictures: Where they come from.
+        model: `ImageVQModel` with eyes.
+        count: How many are drawn, evenly.
+        progress: Wraps an iterable, such as `tqdm`.
+    """
+
+    def __init__(
+        self, pictures: GridPictures, model: Any, count: int, progress: Callable[[Any], Any] = lambda every: every
+    ) -> None:
+        kept = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int)
+        blank = torch.zeros(1, 1, 3 * pictures.geometry.patch_height, 3 * pictures.geometry.patch_width)
+        blank_code = int(model.encode(blank)[0, 1, 1])
+        self._all: list[dict[str, Any]] = []
+        self.rows: list[Any] = []
+        for i in progress(kept.tolist()):
+            row = pictures[i]
+            if row["picture"] is None:
+                continue
+            with torch.no_grad():
+                codes = model.encode(torch.from_numpy(to_ink(row["picture"]))[None, None], by_looks=True)[0].numpy()
+            self._all.append(row | {"codes": codes, "blank_code": blank_code})
+            self.rows.append(pictures.rows[i])
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self._all[i]
+
+
 def _flags(bits: np.ndarray, count: int) -> np.ndarray:
     """Flags `(N, count)` of numbers that hold them as bits."""
     return (bits.astype(np.int64)[:, None] >> np.arange(count)) & 1
@@ -141,6 +177,12 @@ class PictureCollate:
         for ink, picture in zip(pixels, pictures, strict=True):
             ink[0, height - picture.shape[0] :, : picture.shape[1]] = to_ink(picture)
         found = {"pixel_values": pixels, "widths": np.array([picture.shape[1] for picture in pictures])}
+        if "codes" in rows[0]:
+            high, wide = self.geometry.patch_height, self.geometry.patch_width
+            codes = np.full((len(pictures), height // high, width // wide), rows[0]["blank_code"], np.int64)
+            for grid, row in zip(codes, rows, strict=True):
+                grid[len(grid) - len(row["codes"]) :, : row["codes"].shape[1]] = row["codes"]
+            found["codes"] = codes
         nothing = SparseLabels(np.zeros((0, 5)), np.zeros((0, 8)), np.zeros((0, 5)))
         truths = [slot_labels(row["labels"], row["picture"].shape[1], self.space) for row in rows]
         for name, like in slot_labels(nothing, width, self.space).items():
@@ -151,4 +193,4 @@ class PictureCollate:
         return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
-__all__ = ["GridPictures", "PictureCollate", "slot_labels"]
+__all__ = ["ChosenPictures", "GridPictures", "PictureCollate", "slot_labels"]

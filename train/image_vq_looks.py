@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from ..modeling.image_vq_tower import at_tower_size
 from ..modeling.tower_convolutions import convolve
-from ..processing.grid_pictures import SCALE
 
 
 def looks_apart(tower: Any, drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -27,16 +26,9 @@ def looks_apart(tower: Any, drawn: torch.Tensor, wanted: torch.Tensor) -> torch.
         A scalar, 0 where they look the same.
     """
     with torch.no_grad():
-        there = convolve(tower, _enlarged(wanted))
-    here = convolve(tower, _enlarged(drawn))
+        there = convolve(tower, at_tower_size(wanted.float()))
+    here = convolve(tower, at_tower_size(drawn.float()))
     return (here - there).square().mean() / there.square().mean().clamp(min=1e-8)
-
-
-def _enlarged(ink: torch.Tensor) -> torch.Tensor:
-    """At the tower's scale, padded to sizes that its strides divide."""
-    ink = F.interpolate(ink.float(), scale_factor=1 / SCALE, mode="bilinear", align_corners=False)
-    height, width = ink.shape[-2:]
-    return F.pad(ink, (0, -width % 16, 0, -height % 10))
 
 
 class LossWithLooks:

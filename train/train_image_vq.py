@@ -71,6 +71,7 @@ class ImageVQArguments:
     decoder_channels: list[int] = option([], "give a model of small pictures a new decoder of these widths")  # noqa: RUF009
     decoder_depth: int = option(3, "residual blocks of that new decoder at the size of the codes")
     looks_weight: float = option(0.0, "how much pictures have to look like the originals to the eyes of --tower")
+    chosen_pictures: int = option(0, "with --decoder_only: learn so many pictures, their codes chosen by looks; 0: off")
     digit_weight: float = option(-1.0, "how much more a pixel on a digit counts; below 0: as the model has it")
     fsq_dither: float = option(0.5, "part of an fsq model's numbers that get noise instead of being rounded")
     adversarial_weight: float = option(0.0, "weight of the discriminator in a new model; 0: there is none")
@@ -180,6 +181,19 @@ def pictures_of(args: ImageVQArguments, folders: list[str], model: Any, augment:
     return GridPictures(systems, model.config.geometry, args.max_bars, args.max_columns, augment, snap)
 
 
+def chosen_pictures(args: ImageVQArguments, pictures: Any, model: Any, training: TrainingArguments) -> Any:
+    """Pictures with the codes that the model gives them outside training."""
+    from tqdm import tqdm
+
+    from .image_vq_data import ChosenPictures
+
+    if not (args.decoder_only and model.config.candidates):
+        raise InputError(None, "chosen_pictures goes with --decoder_only and a --model that has eyes (--stage eyes)")
+    model.float().eval()
+    bar = lambda rows: tqdm(rows, "choose codes", unit="picture", disable=not training.progress)  # noqa: E731
+    return ChosenPictures(pictures, model, args.chosen_pictures, bar)
+
+
 def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     """Trains; returns the loop's result."""
     from .image_vq_data import PictureCollate
@@ -191,6 +205,8 @@ def run_train(args: ImageVQArguments, training: TrainingArguments) -> Any:
     if model.config.borrowed is not None:
         raise InputError(args.model, "is a borrowed tokenizer, which does not learn; train NativeVLM with it as it is")
     pictures = pictures_of(args, args.packed, model, args.augment, learnt=True)
+    if args.chosen_pictures:
+        pictures = chosen_pictures(args, pictures, model, training)
     evaluate = None
     if args.packed_validation:
         held_out = pictures_of(args, args.packed_validation, model, 0.0)
