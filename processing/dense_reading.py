@@ -7,6 +7,7 @@ misread flag or dot is so repaired by the sum of its bar.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import log
@@ -22,6 +23,8 @@ from .flag_choice import agree, choose_flags
 
 CANDIDATE = 0.03  # a column with less chance of a beat is not looked at
 PICKUP_PRIOR = -7.0  # natural log; a first bar is taken as a pick-up only when the sum fits much worse otherwise
+LONG_PICKUP_PRIOR = -14.0  # of one that nearly fills its bar: none of 391 in the training data is longer than 0.8 bars
+LONG_PICKUP = 0.8
 MAX_CANDIDATES = 48  # in one voice of one bar; an untrained reader sees beats everywhere, and must not hang
 
 
@@ -92,7 +95,7 @@ class DenseReader:
         self.show = show
         self.strings = strings
         self.metre = metre
-        self.instead: dict[tuple[int, int], tuple[int, int]] = {}
+        self.instead: dict[int, tuple[int, int] | None] = {}
         self.bar_edges: list[tuple[int, int]] = []
         ratios = (key.partition(":") for key in labels["tuplets"])
         self.tuplets = [None, *((int(many), int(usual)) if usual else None for many, _, usual in ratios)]
@@ -113,6 +116,7 @@ class DenseReader:
         self._before: dict[int, set[int] | None] = dict(self.earlier._before) if self.earlier else {}
         for b, (left, right) in enumerate(edges):
             bar, sure = self._bar_marks(p, left, right)
+            bar.time_signature = self.instead.get(b, bar.time_signature)
             metre = bar.time_signature or metre
             capacity = TICKS * metre[0] // metre[1]
             voices = []
@@ -135,10 +139,10 @@ class DenseReader:
         return DenseReading(score, confidence, beats, self.metre or (4, 4))
 
     def read_as(
-        self, instead: dict[tuple[int, int], tuple[int, int]], logits: dict[str, np.ndarray], width_px: int
+        self, instead: Mapping[int, tuple[int, int] | None], logits: dict[str, np.ndarray], width_px: int
     ) -> DenseReading:
-        """As `read`, with other metres in place of some that are seen."""
-        self.instead = instead
+        """As `read`, with these time signatures, or none, at the bars of these numbers."""
+        self.instead = dict(instead)
         try:
             return self.read(logits, width_px)
         finally:
@@ -166,8 +170,7 @@ class DenseReader:
             elif kind == "ae":
                 bar.endings = tuple(arguments)
             elif kind == "ts":
-                seen = (int(arguments[0]), int(arguments[1]))
-                bar.time_signature = self.instead.get(seen, seen)
+                bar.time_signature = (int(arguments[0]), int(arguments[1]))
             elif kind == "ks":
                 bar.key_signature = str(arguments[0])
             elif kind == "tempo":
@@ -201,7 +204,8 @@ class DenseReader:
         short = False
         if first:
             free, free_score, free_total = fill_bar(options, absent, capacity, full=False)
-            if free and 0 < free_total < capacity and (path is None or free_score + PICKUP_PRIOR > score):
+            prior = PICKUP_PRIOR if free_total <= LONG_PICKUP * capacity else LONG_PICKUP_PRIOR
+            if free and 0 < free_total < capacity and (path is None or free_score + prior > score):
                 path, score, total, short = free, free_score, free_total, True
         if path is None:
             path, score, total = fill_bar(options, absent, None)

@@ -1,8 +1,8 @@
-"""A metre that was misread, found by the bars that it spoils.
+"""A metre that was misread or overlooked, found by the bars that it spoils.
 
 A 4 read for a 6 of a time signature makes every bar of the system too short: beats that are plainly there are left out,
-or note values bent, until the sums are right. Then a metre that the heads held for less likely, but that leaves the
-beats alone, is likelier as a whole.
+or note values bent, until the sums are right; or the first bar passes for a pick-up. Then a metre that the heads held
+for less likely, but that leaves the beats alone, is likelier as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import log
 import numpy as np
 
 from .dense_labels import effect_from_key
-from .dense_reading import DenseReader, DenseReading, probabilities
+from .dense_reading import PICKUP_PRIOR, DenseReader, DenseReading, probabilities
 
 Metre = tuple[int, int]
 DOUBTFUL = 1e-4  # a bar with less chance makes its metre doubtful
@@ -23,47 +23,60 @@ _LEAST = 1e-30
 def settle_metre(
     reader: DenseReader, logits: dict[str, np.ndarray], width_px: int, reading: DenseReading
 ) -> DenseReading:
-    """The reading again, or a likelier one in another metre than the first that is written.
+    """The reading again, or a likelier one with another time signature, or one more, or one less.
 
     Args:
         reader: Whose reading it is; it goes on as the reader of what is given back.
         logits: Fields as in `DenseHeads`, without the batch axis.
         width_px: As it was read.
-        reading: In the metre that is likeliest by itself.
+        reading: In the metres that are likeliest by themselves.
     """
-    written = [bar.time_signature for bar in reading.score.staves[0].bars if bar.time_signature]
-    if not written or min(reading.bar_confidence) > DOUBTFUL:
-        return reading
-    chances = seen_metres(reader, logits, reading)
-    if written[0] not in chances:
-        return reading
-    best, chosen = _likelihood(reading) + log(chances.pop(written[0])), written[0]
-    for metre, chance in chances.items():
-        found = reader.read_as({written[0]: metre}, logits, width_px)
-        value = _likelihood(found) + log(chance)
-        if value > best:
-            best, chosen = value, metre
+    chosen: dict[int, Metre | None] = {}
+    tried = False
+    for bar, chances in enumerate(seen_metres(reader, logits, reading)):
+        if len(chances) < 2 or not _is_doubtful(reading, bar):
+            continue
+        written = reading.score.staves[0].bars[bar].time_signature
+        best, here = _likelihood(reading) + log(chances.pop(written, _LEAST)), reading
+        if not bar and reader.metre is None:
+            chances.pop(None, None)  # there is none that could go on
+        for metre, chance in chances.items():
+            found, tried = reader.read_as({**chosen, bar: metre}, logits, width_px), True
+            value = _likelihood(found) + log(chance)
+            if value > best:
+                best, here, chosen[bar] = value, found, metre
+        reading = here
     # Read once more even if nothing changes: the reader must know what is held over into the next system.
-    return reader.read_as({written[0]: chosen}, logits, width_px) if chances else reading
+    return reader.read_as(chosen, logits, width_px) if tried else reading
 
 
-def seen_metres(reader: DenseReader, logits: dict[str, np.ndarray], reading: DenseReading) -> dict[Metre, float]:
-    """Chances of the metres that may be written where the reading has its first one."""
+def seen_metres(
+    reader: DenseReader, logits: dict[str, np.ndarray], reading: DenseReading
+) -> list[dict[Metre | None, float]]:
+    """Chances of the metres that may be written where each bar of the reading begins; `None`: none is."""
     names = reader.labels["bar_starts"]
-    places = [i for i, name in enumerate(names) if effect_from_key(name)[0] == "ts"]
+    metres = {i: effect_from_key(name)[1][:2] for i, name in enumerate(names) if effect_from_key(name)[0] == "ts"}
     starts = probabilities({"bar_starts": logits["bar_starts"]})["bar_starts"]
-    number = next(k for k, bar in enumerate(reading.score.staves[0].bars) if bar.time_signature)
-    row = starts[reader.bar_edges[number][0]]
-    found: dict[Metre, float] = {}
-    for i in places:
-        if row[i] >= THINKABLE:
-            above, below = effect_from_key(names[i])[1][:2]
-            found[int(above), int(below)] = float(row[i])
+    found: list[dict[Metre | None, float]] = []
+    for left, _ in reader.bar_edges:
+        row = starts[left]
+        none = float(np.prod([1 - row[i] for i in metres])) if metres else 1.0
+        every: dict[Metre | None, float] = {(int(a), int(b)): float(row[i]) for i, (a, b) in metres.items()}
+        found.append({metre: chance for metre, chance in (every | {None: none}).items() if chance >= THINKABLE})
     return found
 
 
+def _is_doubtful(reading: DenseReading, first: int) -> bool:
+    """Whether a bar in the metre that is written, or in force, at bar `first` is hardly possible, or is a pick-up."""
+    bars = reading.score.staves[0].bars
+    later = (k for k in range(first + 1, len(bars)) if bars[k].time_signature)
+    span = range(first, next(later, len(bars)))
+    return any(bars[k].anacrusis or reading.bar_confidence[k] <= DOUBTFUL for k in span)
+
+
 def _likelihood(reading: DenseReading) -> float:
-    return sum(log(max(chance, _LEAST)) for chance in reading.bar_confidence)
+    pickups = sum(bar.anacrusis for bar in reading.score.staves[0].bars)
+    return sum(log(max(chance, _LEAST)) for chance in reading.bar_confidence) + PICKUP_PRIOR * pickups
 
 
 __all__ = ["seen_metres", "settle_metre"]

@@ -109,6 +109,15 @@ def test_a_short_first_bar_is_a_pick_up_and_a_later_one_is_not(space) -> None:
     assert reading.bar_confidence[1] == 0.0 and reading.score.staves[0].bars[1].voices[0][-1].is_rest
 
 
+def test_a_first_bar_that_lacks_a_little_is_no_pick_up(space) -> None:
+    text = HEAD + "3.3.4 1.2.8{d} 0.1.16 3.3.4 5.4.4 |\n"
+
+    def blot(logits, labels) -> None:
+        logits["dots"][0, int(labels.beats[1, 1] // 4), :2] = [9, 0]  # the dot is hardly seen
+
+    assert write_alphatex(read(text, space, blot).score) == text
+
+
 def test_a_tie_comes_from_the_system_before(space) -> None:
     def look(text: str, earlier: DenseReader | None) -> tuple[DenseReader, str]:
         score = read_alphatex(text)

@@ -18,7 +18,8 @@ HEAD = "\\staff {tabs}\n"
 SIX = HEAD + "\\ts (6 8) 3.3.8 5.3.8 7.3.8 3.3.8 5.3.8 7.3.8 |\n1.2.4 3.2.8 1.2.4 3.2.8 |\n"
 FOUR = SIX.replace("(6 8)", "(4 8)")
 SHORT = HEAD + "\\ts (4 8) 3.3.8 5.3.8 7.3.8 3.3.8 |\n1.2.4 3.2.4 |\n"
-SPACE = build_label_space(map(read_alphatex, (SIX, FOUR, SHORT)))
+FIVE = HEAD + "\\ts (4 8) 3.3.8 5.3.8 7.3.8 3.3.8 |\n\\ts (5 8) 1.2.8 3.2.8 1.2.8 3.2.8 1.2.8 |\n"
+SPACE = build_label_space(map(read_alphatex, (SIX, FOUR, SHORT, FIVE)))
 
 
 def looks(text: str, chances: dict[tuple[int, int], float]) -> tuple[dict[str, np.ndarray], int]:
@@ -79,7 +80,7 @@ def test_a_metre_that_was_not_seen_is_not_thought_of() -> None:
     logits, width = looks(SIX, {(4, 8): 0.9, (6, 8): 1e-6})
     reader, first, settled = read(logits, width)
     assert settled is first
-    assert set(seen_metres(reader, logits, first)) == {(4, 8)}
+    assert set(seen_metres(reader, logits, first)[0]) == {(4, 8), None}
 
 
 def test_a_reading_without_a_metre_stays() -> None:
@@ -93,3 +94,31 @@ def test_a_metre_that_changes_inside_is_settled_too(bar: int) -> None:
     text = SIX if bar == 0 else HEAD + "3.3.4 5.3.4 7.3.4 3.3.4 |\n\\ts (6 8) 3.3.8 5.3.8 7.3.8 3.3.8 5.3.8 7.3.8 |\n"
     logits, width = looks(text, {(4, 8): 0.9, (6, 8): 0.05})
     assert write_alphatex(read(logits, width)[2].score) == text
+
+
+def test_a_time_signature_that_was_overlooked_is_found_by_the_bars_behind_it() -> None:
+    logits, width = looks(FIVE, {(5, 8): 0.02})
+    _, first, settled = read(logits, width)
+    assert first.score.staves[0].bars[1].time_signature is None  # a beat is left out
+    assert write_alphatex(settled.score) == FIVE
+
+
+def test_a_time_signature_that_is_not_there_is_dropped() -> None:
+    text = FIVE.replace("\\ts (5 8) 1.2.8 3.2.8 1.2.8 3.2.8 1.2.8", "1.2.8 3.2.8 1.2.8 3.2.8")
+    labels, width = truth(read_alphatex(text), SPACE)
+    logits = perfect_logits(labels, width, SPACE)
+    starts = logits["bar_starts"].copy()
+    second = DenseReader(SPACE)
+    second.read(logits, width)
+    starts[second.bar_edges[1][0], names_of((5, 8))] = np.log(0.6 / 0.4)
+    _, first, settled = read({**logits, "bar_starts": starts}, width)
+    assert first.score.staves[0].bars[1].time_signature == (5, 8)
+    assert write_alphatex(settled.score) == text
+
+
+def test_a_pick_up_that_is_full_in_another_metre_is_none() -> None:
+    logits, width = looks(SHORT.replace("1.2.4 3.2.4", "1.2.4{d} 3.2.8"), {(6, 8): 0.8, (4, 8): 0.1})
+    _, first, settled = read(logits, width)
+    assert first.score.staves[0].bars[0].anacrusis
+    bars = settled.score.staves[0].bars
+    assert bars[0].time_signature == (4, 8) and not bars[0].anacrusis
