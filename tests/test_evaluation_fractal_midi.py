@@ -17,7 +17,7 @@ from intermezzo.processing.errors import InputError
 from intermezzo.processing.piano_roll import values_of_codes
 from intermezzo.processing.processing_fractal_midi import FractalMidiProcessor
 from intermezzo.train.evaluation import DEFAULT_N, EvaluationRequest, find_evaluator
-from intermezzo.train.evaluation_fractal_data import HeldOut, load_held_out, read_held_out
+from intermezzo.train.evaluation_fractal_data import HeldOut, load_held_out, other_real_music, read_held_out
 from intermezzo.train.evaluation_fractal_fill import (
     HIDING,
     hidden_nats,
@@ -232,6 +232,18 @@ def test_held_out_rolls_come_in_a_random_order_that_only_grows(tmp_path: Path) -
     assert str(tmp_path.parent) not in whole.data and whole.first(2).rolls().shape == (2, 1, 128, 256)
     assert load_held_out(request(data=str(tmp_path), n=2), 2, []).values[0]["source"] == "folk"
     assert (read_held_out(tmp_path, 100, 4, []).codes != whole.codes).any()
+
+
+def test_real_music_of_other_pieces_stands_beside_the_samples(painter: Any, tmp_path: Path) -> None:
+    write_parquet(tmp_path, "test", 4, 0)
+    assert other_real_music(None, 9, 0) is other_real_music(tmp_path, 9, 0) is None
+    write_parquet(tmp_path, "validation", 6, 5)
+    assert len(other_real_music(tmp_path, 9, 0) or ()) == 6 and len(other_real_music(tmp_path, 2, 0) or ()) == 2
+    asked = request(data=str(tmp_path), baselines=False)
+    few: dict[str, Any] = dict(likelihood_n=1, wish_n=0, timing_n=1, draws=1, quick=True, num_iter_list=(2, 1, 1, 1))
+    report = evaluate_fractal_midi(asked, painter=painter, held_out=held_out(2), **few)
+    real = report.sections["real music of other pieces"]
+    assert real["overlap_velocity"].n and any("real music of other pieces" in note for note in report.notes)
 
 
 def test_data_that_can_not_be_used_is_one_line(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def read_held_out(data: str | Path, n: int, seed: int, failures: list[Failure], 
     return HeldOut(np.stack(codes), pieces, values, what or f"test split of {Path(data).resolve().name}", classes)
 
 
+def other_real_music(data: str | Path | None, n: int, seed: int) -> HeldOut | None:
+    """Rolls of the validation split beside a test set: what is real, and yet of other pieces.
+
+    Args:
+        data: Folder of `build_midi`; anything else has no such rolls.
+        n: Rolls; all when there are fewer.
+        seed: Seed of the draw.
+    """
+    files = sorted(Path(data).rglob("validation*.parquet")) if data is not None and Path(data).is_dir() else []
+    return read_held_out(files[0], n, seed, []) if files else None
+
+
 def build_held_out(
     n: int,
     seed: int,

@@ -12,7 +12,7 @@ import torch
 
 from ..painting import FILL_STRUCTURE_TEMPERATURE, GUIDANCE, STRUCTURE_TEMPERATURE
 from ..processing.piano_roll import NUM_LOUDNESS
-from .evaluation_fractal_data import HeldOut, load_held_out
+from .evaluation_fractal_data import HeldOut, load_held_out, other_real_music
 from .evaluation_fractal_fill import (
     ASKED,
     HIDING,
@@ -53,6 +53,7 @@ NOTES = {
     "tempo": "Tempo is no part of a roll: the MIDI file gets that of the class asked for; its hit says no more.",
     "guided": "Wishes are sampled with guidance (`cfg_scale` {scale:g}); `paint` takes 2 unless told otherwise.",
     "pasted": "`..._pasted`: the known part pasted over an unconditional sample, which is no inpainting.",
+    "real": "`real music of other pieces`: the validation split in place of samples: real music is no closer.",
     "pixel": "pixel-AR was timed over one block of {block} cells with its KV cache; a roll has {blocks} of them.",
 }
 
@@ -232,9 +233,7 @@ def evaluate_fractal_midi(
     report.figures |= bits_figures(nats.tolist(), part, request.seed)
     given = source_conditions(processor, held_out)
     made = sample_rolls(model, given, len(held_out), request, sampling, options.batch_size, classes)
-    report.figures |= compare_samples(made, held_out, request.seed)
-    report.sections["music, samples"] = summarise(made, seed=request.seed)
-    report.sections["music, held out"] = summarise(held_out.codes, held_out.pieces, seed=request.seed)
+    _describe_music(made, held_out, report, request)
     seconds = time_sampling(model, 1, options.timing_n, sampling, request.seed)
     report.figures["seconds_per_roll"] = seconds
     report.figures["seconds_per_roll_of_8"] = time_sampling(
@@ -247,6 +246,17 @@ def evaluate_fractal_midi(
     _save_samples(made, request, processor)
     _add_notes(report, model, options)
     return report
+
+
+def _describe_music(made: np.ndarray, held_out: HeldOut, report: EvaluationReport, request: EvaluationRequest) -> None:
+    """Samples beside held-out music, and beside these what real music of other pieces is."""
+    report.figures |= compare_samples(made, held_out, request.seed)
+    real = other_real_music(request.data, request.n, request.seed)
+    if real is not None and real.loudness_classes == held_out.loudness_classes:
+        report.sections["real music of other pieces"] = compare_samples(real.codes, held_out, request.seed)
+        report.notes.append(NOTES["real"])
+    report.sections["music, samples"] = summarise(made, seed=request.seed)
+    report.sections["music, held out"] = summarise(held_out.codes, held_out.pieces, seed=request.seed)
 
 
 def _measure_more(
