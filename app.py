@@ -16,14 +16,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from intermezzo.processing.errors import InputError
-from intermezzo.space.models import Models
-from intermezzo.space.server import make_server
 
 
 def main() -> int:
     """Serves the page until it is interrupted."""
-    import uvicorn
-
     on_hub = "SPACE_ID" in os.environ
     options = argparse.ArgumentParser(description="Intermezzo in the browser")
     options.add_argument("--host", default="0.0.0.0" if on_hub else "127.0.0.1")
@@ -31,6 +27,14 @@ def main() -> int:
     options.add_argument("--checkpoints", help="folder with one folder a model; without it checkpoints/")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     given = options.parse_args()
+    try:
+        import uvicorn
+
+        from intermezzo.space.models import Models
+        from intermezzo.space.server import make_server
+    except ModuleNotFoundError as error:
+        print(f"the page needs {error.name}; pip install 'intermezzo[space]'", file=sys.stderr)
+        return 1
     try:
         server = make_server(Models(given.checkpoints, given.device))
     except InputError as error:

@@ -6,6 +6,7 @@ import base64
 import runpy
 import string
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,18 @@ def test_the_program_says_in_one_line_why_it_can_not_start(
     monkeypatch.setattr("sys.argv", ["app.py", "--checkpoints", str(tmp_path)])
     assert program["main"]() == 1
     assert capsys.readouterr().err.splitlines() == [f"{tmp_path}: holds no trained model, so there is nothing to show"]
+
+
+def test_the_program_says_in_one_line_what_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "intermezzo.space.server", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as where it is not installed
+    monkeypatch.setattr("sys.argv", ["app.py"])
+    assert runpy.run_path(str(ROOT / "app.py"))["main"]() == 1
+    assert capsys.readouterr().err == "the page needs gradio; pip install 'intermezzo[space]'\n"
 
 
 def test_what_was_painted_can_be_painted_on(models: Models) -> None:
