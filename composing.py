@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +161,9 @@ def compose(
         try:
             triple = _see(parts, picture, result) if prompts is None else _hear(parts, text, result)
             result.name = unique_name(result.name, {other.name for other in results})
-            _compose_one(parts, triple, chosen, wishes, result, progress)
+            # A picture is seen, not looked up: its nearest name may be wrong.
+            sides = {} if prompts is None else result.asked.sides
+            _compose_one(parts, triple, chosen, wishes, result, progress, sides)
             if out is not None:
                 _write(result, Path(out), sound)
         except InputError as error:
@@ -282,9 +284,9 @@ class _Wishes:
 
 def _compose_one(
     parts: Composer, triple: dict[str, torch.Tensor], settings: ComposeSettings, wishes: _Wishes,
-    result: ComposeResult, progress: bool,
+    result: ComposeResult, progress: bool, sides: Mapping[str, int],
 ) -> None:  # fmt: skip
-    """The songs of one prompt."""
+    """The songs of one prompt; `sides` of the images that were looked up in it."""
     import torch
 
     bars = settings.bars or result.asked.stated.get("bars", DEFAULT_BARS)
@@ -307,7 +309,7 @@ def _compose_one(
             count = min(rows, settings.num_samples - start)
             generator = torch.Generator(device).manual_seed(settings.seed + 7919 * start)
             began = time.perf_counter()
-            plan = parts.plan(moved, bars, count, settings.cfg, settings.steps, generator)
+            plan = parts.plan(moved, bars, count, settings.cfg, settings.steps, generator, sides)
             ids = parts.museformer.write(
                 bars, summary_tokens=plan, header=header, grammar=_watched(parts.music.grammar, bar),
                 temperature=settings.temperature, top_p=settings.top_p, banned=wishes.banned or None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .processing.errors import InputError
+from .processing.music_wishes import SIDED
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +84,7 @@ class Composer:
         guidance: float | None,
         steps: int | None,
         generator: torch.Generator,
+        sides: Mapping[str, int] | None = None,
     ) -> torch.Tensor:
         """A plan for each of so many songs.
 
@@ -94,6 +97,7 @@ class Composer:
             num_samples: S.
             guidance, steps: See `SummaryBridgeModel.sample_summary_tokens`.
             generator: Of the noise.
+            sides: -1 or 1 by attribute, what the text is known to suggest.
 
         Returns:
             `(S, N, Z)`.
@@ -103,10 +107,13 @@ class Composer:
         """
         window = self.window_bars
         count = -(-bars // window)
+        import torch
+
+        known = torch.tensor([[float((sides or {}).get(name, 0)) for name in SIDED]])
         try:
             plan = self.bridge.sample_summary_tokens(
                 **triple, num_bars=window, num_samples=num_samples * count, guidance_scale=guidance,
-                num_inference_steps=steps, generator=generator,
+                num_inference_steps=steps, generator=generator, sides=known,
             )  # fmt: skip
         except ValueError as error:
             raise InputError(None, f"SummaryBridge can not take this: {' '.join(str(error).split())}") from error

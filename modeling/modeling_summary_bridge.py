@@ -320,6 +320,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         eta: float | None = None,
         noise_scale: float | None = None,
         generator: torch.Generator | None = None,
+        sides: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Summaries for texts, to be put into Museformer.
 
@@ -331,6 +332,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             guidance_scale, noise_scale: See the configuration.
             eta: 0: the first noise decides all; up to 1: every step draws some.
             generator: Of the noise; one seed, one result.
+            sides: `(B, 7)`, see `TextWishes.steer`.
 
         Returns:
             `(B · S, N, Z)` in Museformer's own units, the samples of one text one after the other.
@@ -361,7 +363,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             music = self._guided(sample, source, sources, t, known, guidance)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)
         if self.wishes is not None:
-            sample = self.wishes.steer(sample, text, self.statistics)
+            sample = self.wishes.steer(sample, text, self.statistics, sides)
         return self.statistics.unwhiten(sample).to(self.dtype)
 
     @staticmethod

@@ -134,9 +134,23 @@ class TextWishes(nn.Module):
 
     # --- Moving -------------------------------------------------------------------------------------------------------
 
-    def steer(self, plan: torch.Tensor, text: TextTriple, statistics: BridgeStatistics) -> torch.Tensor:
-        """Whitened plans `(B, N, Z)`, all bars of each moved alike, until their means have what the texts want."""
-        return self.move(plan, self.hear(text, statistics), statistics)
+    def steer(
+        self, plan: torch.Tensor, text: TextTriple, statistics: BridgeStatistics, sides: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Whitened plans `(B, N, Z)`, all bars of each moved alike, until their means have what the texts want.
+
+        Args:
+            plan: To be moved.
+            text: B texts.
+            statistics: Of the bridge.
+            sides: `(B / S, 7)`, −1 … 1, of `WISHES`: what texts are known to suggest, each for S plans one after the
+                other. It goes before what they are heard to suggest, not before what is heard to be stated; 0: unknown.
+        """
+        wishes = self.hear(text, statistics)
+        if sides is not None:
+            known = sides.to(wishes.pictured).repeat_interleave(len(plan) // max(len(sides), 1), 0)
+            wishes.pictured = torch.where((known != 0) & ~wishes.stated, known, wishes.pictured)
+        return self.move(plan, wishes, statistics)
 
     def move(self, plan: torch.Tensor, wishes: Wishes, statistics: BridgeStatistics) -> torch.Tensor:
         """See `steer`. What is stated is moved to its value, what is pictured to its side if it is not there yet."""

@@ -17,7 +17,7 @@ from intermezzo.composing_parts import Composer, load_composer
 from intermezzo.composing_songs import draw_song, make_song, move_to_key
 from intermezzo.processing.bar_midi_vocabulary import BAR_ID, EOS_ID
 from intermezzo.processing.errors import InputError
-from intermezzo.processing.music_wishes import measure_score
+from intermezzo.processing.music_wishes import SIDED, measure_score
 from intermezzo.processing.processing_museformer import BarMidiProcessor
 from intermezzo.processing.score_files import read_score_file
 
@@ -236,6 +236,7 @@ def test_a_picture_becomes_music(composer: Composer, asked_of_bridge: list[dict[
     whole = Composer(composer.museformer, composer.music, composer.bridge, composer.bridge_processor, looker)
     stripes("red", 2).save(tmp_path / "red stripes.png")
     (result,) = compose(picture=tmp_path / "red stripes.png", bars=2, out=tmp_path / "out", composer=whole)
+    assert not asked_of_bridge[0]["sides"].any()  # it is seen, not looked up
     assert (tmp_path / "out" / "red-stripes.mid").exists() and result.prompt == "red stripes.png"
     (seen,) = looker.look([tmp_path / "red stripes.png"])
     assert np.allclose(asked_of_bridge[0]["text_pooled"][0], seen.pooled)  # type: ignore[union-attr]
@@ -363,3 +364,14 @@ def test_the_command_without_words_is_one_line(words: list[str]) -> None:
     add_compose_verb(app)
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, InputError) and "\n" not in str(done.exception)
+
+
+def test_images_of_the_lexicon_are_looked_up_and_pictures_are_not(
+    composer: Composer, asked_of_bridge: list[dict[str, Any]]
+) -> None:
+    for words in ("流星雨", "a slow meteor shower", "a fast piece"):
+        compose(words, bars=1, composer=composer)
+    known = [dict(zip(SIDED, options["sides"][0].tolist(), strict=True)) for options in asked_of_bridge]
+    assert {name: side for name, side in known[0].items() if side} == dict(tempo=1, density=-1, register=1, leaps=1)
+    assert known[1]["tempo"] == 0 and known[1]["register"] == 1  # what is stated goes before what an image suggests
+    assert not any(known[2].values())

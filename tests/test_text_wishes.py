@@ -306,3 +306,22 @@ def test_images_come_from_the_training_split_of_the_lexicon_alone(tmp_path: Path
         word for image in load_lexicon() if image.split != "train" for k in ("en", "zh") for word in image.phrases(k)
     }
     assert len(found.wishes.centres) == 2 * len(training) and not asked & held
+
+
+def test_what_is_known_of_an_image_goes_before_what_is_heard_and_not_before_what_is_stated() -> None:
+    wishes, plans, _ = fitted_plans()
+    model = make(wish_size=0)
+    plan = torch.from_numpy(plans[:6]).float()[:, None].expand(-1, 4, -1)
+    told = nothing(6)
+    told.stated[:, 1], told.values[:, 1], told.pictured[:, 2] = True, 0.5, -1.0
+    wishes.hear = lambda text, statistics: told  # type: ignore[method-assign, assignment]
+    known = torch.zeros(2, 7)
+    known[0, 1], known[0, 2], known[1, 0] = -1, 1, 1  # for the first three plans, and for the last three
+    moved = wishes.steer(plan, None, model.statistics, known)  # type: ignore[arg-type]
+    before, after = (x.mean(1) @ wishes.probe[:-1] + wishes.probe[-1] for x in (plan, moved))
+    torch.testing.assert_close(after[:, 1], torch.full((6,), 0.5), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:3, 2], before[:3, 2].clamp(min=1.0), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[3:, 2], before[3:, 2].clamp(max=-1.0), atol=0.02, rtol=0)
+    fast = float(wishes.quartiles[0, 2])
+    torch.testing.assert_close(after[3:, 0], before[3:, 0].clamp(min=fast), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:3, 0], before[:3, 0], atol=0.02, rtol=0)
