@@ -79,9 +79,9 @@ def _table(result: Any, song: Any, words: Words) -> str:
             continue
         name, asked, measured = (cell.strip() for cell in cells)
         mark = {"✓": "im-kept", "✗": "im-missed"}.get(measured[-1:], "")
-        shown = "" if asked == "-" else asked
+        shown = "" if asked == "-" else words.music(asked)
         rows.append(f'<tr class="{mark}"><th scope="row">{html.escape(words.attribute(name))}</th>'
-                    f"<td>{html.escape(shown)}</td><td>{html.escape(measured)}</td></tr>")  # fmt: skip
+                    f"<td>{html.escape(shown)}</td><td>{html.escape(words.music(measured))}</td></tr>")  # fmt: skip
     head = f'<tr><th></th><th scope="col">{words["asked"]}</th><th scope="col">{words["measured"]}</th></tr>'
     return f'<table class="im-attributes"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 

@@ -198,7 +198,14 @@ _MUSIC_ZH = {
     "seconds": "秒数", "programs": "乐器", "kept": "符合", "sparse": "稀疏", "medium": "适中", "dense": "密集",
     "low": "低", "middle": "中", "high": "高", "thin": "薄", "full": "厚", "major": "大调", "minor": "小调",
     "very slow": "很慢", "slow": "慢", "calm": "平缓", "moderate": "中速", "fast": "快", "very fast": "很快",
+    "narrow": "窄", "wide": "宽", "soft": "弱", "loud": "强", "short": "短", "long": "长", "stepwise": "级进",
+    "leaping": "跳跃", "other": "其他", "above": "高于", "below": "低于", "bpm": "拍/分", "piano": "钢琴",
+    "chromatic percussion": "有音高打击乐", "organ": "风琴", "guitar": "吉他", "bass": "贝斯", "strings": "弦乐",
+    "ensemble": "合奏", "brass": "铜管", "reed": "簧管", "pipe": "笛类", "synth lead": "合成主音",
+    "synth pad": "合成铺底", "synth effects": "合成效果", "ethnic": "民族乐器", "percussive": "打击乐",
+    "sound effects": "音效", "drums": "鼓",
 }  # fmt: skip
+_MUSIC_WORDS = re.compile("|".join(rf"\b{word}\b" for word in sorted(_MUSIC_ZH, key=len, reverse=True)))
 
 # Edits (`processing.edit_language`); in English they are described as in the package.
 _EDITS_ZH = {
@@ -288,6 +295,16 @@ class Words:
     def attribute(self, name: str) -> str:
         """An attribute of music, or a class of one."""
         return _MUSIC_ZH.get(name, name) if self.language == "zh" else name[:1].upper() + name[1:]
+
+    def music(self, told: str) -> str:
+        """What is told of music: classes and numbers. What stands in quotation marks is the visitor's own."""
+        if self.language != "zh":
+            return told
+        parts = re.split(r'(".*")', told)
+        return "".join(
+            part if number % 2 else _MUSIC_WORDS.sub(lambda found: _MUSIC_ZH[found.group()], part)
+            for number, part in enumerate(parts)
+        )
 
     def edit(self, operation: str) -> str:
         """What an operation of the edit language does."""

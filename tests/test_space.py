@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import runpy
-import string
 import struct
 import sys
 import zlib
@@ -21,7 +20,7 @@ from intermezzo.space.compare_tab import draw_standing
 from intermezzo.space.limits import check_file
 from intermezzo.space.models import Models
 from intermezzo.space.paint_tab import paint_roll, unpack_mask
-from intermezzo.space.words import _WORDS, Refused, Words
+from intermezzo.space.words import Refused, Words
 from intermezzo.train.benchmark_space import find_browser, serving
 
 from .tiny_space import ROOT, Visit, make_models
@@ -110,25 +109,6 @@ def no_sideways_scroll(page: Any) -> None:
 
 
 # --- Without a browser ------------------------------------------------------------------------------------------------
-
-
-def test_both_languages_say_the_same_things() -> None:
-    fields = string.Formatter().parse
-    for name, (english, chinese) in _WORDS.items():
-        assert english and chinese, name
-        assert {f[1] for f in fields(english) if f[1]} == {f[1] for f in fields(chinese) if f[1]}, name
-
-
-def test_errors_become_one_friendly_line() -> None:
-    error = InputError("/srv/tmp/ab12/notes.png", "no tab staff (4 to 7 parallel lines) was found; crop it")
-    assert Words("en").problem(error) == "No tab staff (4 to 7 parallel lines) was found; crop it."
-    assert "六线谱" in Words("zh").problem(error)
-    hidden = Words("en").problem(InputError(None, "/srv/tmp/ab12/notes.png: is odd"))
-    assert hidden == "Notes.png: is odd." or hidden == "notes.png: is odd."
-    assert "srv" not in Words("zh").problem(InputError(None, "/srv/tmp/x.png: is odd"))
-    assert "secret" not in Words("en").problem(RuntimeError("secret detail"))
-    with pytest.raises(InputError, match="language"):
-        Words("fr")
 
 
 def _png_head(width: int, height: int) -> bytes:
