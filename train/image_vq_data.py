@@ -177,7 +177,7 @@ class PictureCollate:
         for ink, picture in zip(pixels, pictures, strict=True):
             ink[0, height - picture.shape[0] :, : picture.shape[1]] = to_ink(picture)
         found = {"pixel_values": pixels, "widths": np.array([picture.shape[1] for picture in pictures])}
-        if "codes" in rows[0]:
+        if rows and "codes" in rows[0]:
             high, wide = self.geometry.patch_height, self.geometry.patch_width
             codes = np.full((len(pictures), height // high, width // wide), rows[0]["blank_code"], np.int64)
             for grid, row in zip(codes, rows, strict=True):
