@@ -41,6 +41,8 @@ LINE_PX = 8
 SCALE = LINE_PX / LINE_DISTANCE_PX
 LEAD_PX = LINE_PX // 2
 ROWS_BELOW_PX = 80  # 99.7 % of systems end within the 95 canvas px that this is below the top line
+FEWEST_LINES, MOST_LINES = 4, 7
+FAINTEST, GREY, BLACK = 0.06, 0.27, 0.4  # ink on the two rows of a line: hardly there; lighter than black; black
 RIGHT_MARGIN_PX = 4  # of the canvas
 
 
@@ -184,7 +186,32 @@ def system_to_grid(image_processor: Any, image: Any, geometry: GridGeometry, nam
     found = image_processor(images=[image], return_tensors="np")
     ink = found["pixel_values"][0, 0, :, : int(found["widths"][0])]
     canvas = np.round(WHITE * (1 - ink)).astype(np.uint8)
-    return canvas_to_grid(canvas, geometry, name or getattr(image, "filename", None) or None)
+    return darken_lines(canvas_to_grid(canvas, geometry, name or getattr(image, "filename", None) or None))
+
+
+def darken_lines(picture: np.ndarray) -> np.ndarray:
+    """Gives staff lines that are printed in light grey the ink of black ones.
+
+    Picture tokenizers learn from black engravings; grey lines come back in pieces, and digits with them. Lines of
+    usual ink are left alone, so pictures that a tokenizer learns from stay what they are.
+
+    Args:
+        picture: `(H, W)` uint8, white = 255, as of `canvas_to_grid`; the lines are known to be there.
+
+    Returns:
+        The same shape.
+    """
+    ink = to_ink(picture)
+    first = len(picture) - ROWS_BELOW_PX + LEAD_PX
+    tops = first + LINE_PX * np.arange(FEWEST_LINES)
+    lines = (ink[tops - 1] + ink[tops]) / 2  # (4, W); a line 1 px wide lies on two rows
+    usual = float(np.median(lines[:, np.median(lines, axis=0) > FAINTEST])) if (lines > FAINTEST).any() else 0.0
+    if not FAINTEST < usual < GREY:
+        return picture
+    rows = np.arange(first - 1, len(picture) - LEAD_PX, LINE_PX)[:MOST_LINES, None] + np.arange(2)
+    on_lines = ink[rows]  # (7, 2, W)
+    ink[rows] = np.where((on_lines > FAINTEST) & (on_lines < 1.5 * usual), on_lines * (BLACK / usual), on_lines)
+    return from_ink(ink)
 
 
 def stack_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -209,6 +236,7 @@ def from_ink(ink: np.ndarray) -> np.ndarray:
 __all__ = [
     "GridGeometry",
     "canvas_to_grid",
+    "darken_lines",
     "from_ink",
     "grid_to_canvas",
     "stack_pictures",
