@@ -117,7 +117,7 @@ def canvas_to_grid(canvas: np.ndarray, geometry: GridGeometry, name: str | None 
     edge = _edge(height)
     bottom = edge + ROWS_BELOW_PX / SCALE
     if box[3] > bottom:
-        raise InputError(name, f"has ink {box[3] - bottom:.0f} px below what a grid picture keeps; leave it out")
+        raise InputError(name, f"has ink {box[3] - bottom:.0f} px below what a grid picture keeps; crop it off")
     above = max(0, int(np.ceil((edge - box[1]) * SCALE / geometry.patch_height)))
     rows = geometry.rows_below + above
     columns = int(np.ceil((box[2] + RIGHT_MARGIN_PX) * SCALE / geometry.patch_width))
@@ -181,12 +181,30 @@ def system_to_grid(image_processor: Any, image: Any, geometry: GridGeometry, nam
         uint8 with white = 255.
 
     Raises:
-        InputError: It shows no system, or one with ink where a grid picture keeps none.
+        InputError: It shows no system, or one with ink where a grid picture keeps none, of signs that stand on the
+            staff; others that do not fit, such as dynamics below the beams, are left out.
     """
     found = image_processor(images=[image], return_tensors="np")
     ink = found["pixel_values"][0, 0, :, : int(found["widths"][0])]
     canvas = np.round(WHITE * (1 - ink)).astype(np.uint8)
+    drop_below(canvas)
     return darken_lines(canvas_to_grid(canvas, geometry, name or getattr(image, "filename", None) or None))
+
+
+def drop_below(canvas: np.ndarray) -> None:
+    """Wipes signs out of a canvas that stand below the staff by themselves and reach below a grid picture.
+
+    Args:
+        canvas: As for `canvas_to_grid`; changed.
+    """
+    height = len(canvas)
+    limit, staff = int(_edge(height) + ROWS_BELOW_PX / SCALE), height - ROWS_BELOW + MOST_LINES * LINE_DISTANCE_PX
+    _, names, boxes, _ = cv2.connectedComponentsWithStats((canvas < INK_BELOW).astype(np.uint8), connectivity=8)
+    for number, (left, top, wide, high, _) in enumerate(boxes[1:].tolist(), 1):
+        if top + high > limit and top >= staff:
+            grown = slice(max(0, top - 1), top + high + 1), slice(max(0, left - 1), left + wide + 1)
+            sign = cv2.dilate((names[grown] == number).astype(np.uint8), np.ones((3, 3), np.uint8))
+            canvas[grown][sign > 0] = WHITE  # with the grey around it
 
 
 def darken_lines(picture: np.ndarray) -> np.ndarray:

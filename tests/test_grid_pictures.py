@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intermezzo.processing.grid_pictures import GridGeometry, canvas_to_grid, darken_lines, system_to_grid, to_ink
+from intermezzo.processing.errors import InputError
+from intermezzo.processing.grid_pictures import (
+    GridGeometry,
+    canvas_to_grid,
+    darken_lines,
+    drop_below,
+    system_to_grid,
+    to_ink,
+)
 
 GEOMETRY = GridGeometry(8, 8)
 
@@ -46,6 +54,22 @@ def test_black_lines_are_what_a_tokenizer_learns_from_and_stay_as_they_are() -> 
     faint = np.full((80, 40), 255, np.uint8)
     faint[line_rows(faint)] = 245  # no line at all, but the paper's grain
     assert darken_lines(faint) is faint
+
+
+def test_dynamics_that_do_not_fit_below_are_left_out_and_long_stems_are_refused() -> None:
+    page = canvas(0)
+    page[208:226, 30:40] = 0  # a dynamic, lower than a grid picture
+    page[206:212, 60:80] = 0  # a bracket that fits
+    wanted = page.copy()
+    wanted[208:226, 30:40] = 255
+    found = page.copy()
+    drop_below(found)
+    assert np.array_equal(found, wanted)
+    canvas_to_grid(found, GEOMETRY)
+    page[110:226, 90:92] = 0  # a stem through the staff
+    drop_below(page)
+    with pytest.raises(InputError, match="px below what a grid picture keeps; crop it off"):
+        canvas_to_grid(page, GEOMETRY, "song.png")
 
 
 def test_pictures_that_are_read_get_black_lines() -> None:
