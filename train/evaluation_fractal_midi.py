@@ -53,7 +53,7 @@ NOTES = {
     "tempo": "Tempo is no part of a roll: the MIDI file gets that of the class asked for; its hit says no more.",
     "guided": "Wishes are sampled with guidance (`cfg_scale` {scale:g}); `paint` takes 2 unless told otherwise.",
     "pasted": "`..._pasted`: the known part pasted over an unconditional sample, which is no inpainting.",
-    "real": "`real music of other pieces`: the validation split in place of samples: real music is no closer.",
+    "real": "`real music of other pieces`: the validation split in place of samples; so near does real music come.",
     "pixel": "pixel-AR was timed over one block of {block} cells with its KV cache; a roll has {blocks} of them.",
 }
 
