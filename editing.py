@@ -118,8 +118,9 @@ def _text_of(
             raise InputError(source, error.message) from error
     if suffix in SCORE_SUFFIXES:
         from .datasets_scripts.render.client import AlphaTabPool
+        from .datasets_scripts.render.verbs import named
 
-        with AlphaTabPool(workers=1) as pool:
+        with AlphaTabPool(workers=1) as pool, named(source):
             return write_alphatex(read_alphatex(pool.canonicalise(source, is_path=True))), None, None
     results = read([source], model=reader_model, device=device, reader=reader)
     if results and results[0].error:

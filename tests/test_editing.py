@@ -78,7 +78,12 @@ def test_bad_inputs_are_told_in_one_line(song: Path, tmp_path: Path) -> None:
     broken.write_text("3.3.4 5.5 oops", encoding="utf-8")
     binary = tmp_path / "binary.alphatex"
     binary.write_bytes(b"\xff\xfe\x00\x80")
+    cut, words = tmp_path / "cut.gp", tmp_path / "words.gp"
+    cut.write_bytes(b"PK\x03\x04broken")  # control characters are no alphaTex, whatever else they are
+    words.write_text("hand clap zzz")
     for source, instruction, formats, why in (
+        (cut, "capo 2", ("alphatex",), "cut.gp: a damaged"),
+        (words, "capo 2", ("alphatex",), "words.gp: line 1.{,280}$"),
         (song, "   ", ("alphatex",), "empty"),
         (song, "capo 2", ("wav",), "'wav' can not be written"),
         (tmp_path / "none.png", "capo 2", ("alphatex",), "no such file"),

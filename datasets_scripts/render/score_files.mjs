@@ -13,11 +13,18 @@ export class NamedError extends Error {
   }
 }
 
+const LONGEST_MESSAGE = 240;
+
+/** Some messages list all of a hundred words that may stand at a place. */
+function shortened(message) {
+  return message.length > LONGEST_MESSAGE ? `${message.slice(0, LONGEST_MESSAGE - 20)} …` : message;
+}
+
 function asDiagnostic(item) {
   return {
     code: `AT${String(item.code).padStart(3, "0")}`,
     severity: SEVERITIES[item.severity] ?? "error",
-    message: item.message,
+    message: shortened(item.message),
     line: item.start?.line ?? 0,
     column: item.start?.col ?? 0,
   };
@@ -55,7 +62,8 @@ function alphaTexScore(text, settings) {
 }
 
 function isText(bytes) {
-  if (bytes.includes(0)) return false;
+  const white = [9, 10, 12, 13];
+  if (bytes.some((byte) => byte < 32 && !white.includes(byte))) return false;
   try {
     new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     return true;

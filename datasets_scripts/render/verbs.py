@@ -32,7 +32,7 @@ def default_pool() -> AlphaTabPool:
 
 
 @contextmanager
-def _named(path: str | PathLike[str] | None) -> Iterator[None]:
+def named(path: str | PathLike[str] | None) -> Iterator[None]:
     """Puts the file's name in front of a message that has none."""
     try:
         yield
@@ -91,7 +91,7 @@ def render(
         raise InputError(None, f"render has no option {', '.join(unknown)}")
     path = _source_path(source)
     loaded = load_source(source, is_path=path is not None)
-    with _named(path):
+    with named(path):
         carried: dict[str, Any] = {"text": loaded} if isinstance(loaded, str) else {"data": loaded}
         fields = {**_PAGE, **options, "format": "svg" if suffix == ".svg" else "png"}
         pictures = (pool or default_pool()).render(RenderJob(**carried, **fields))
@@ -148,7 +148,7 @@ def convert(
     path = _source_path(source)
     loaded = load_source(source, is_path=path is not None)
     pool = pool or default_pool()
-    with _named(path):
+    with named(path):
         if suffix in _TARGETS:
             content = pool.convert(loaded, target_format=_TARGETS[suffix])
         elif suffix in MUSICXML_SUFFIXES:
