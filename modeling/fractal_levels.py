@@ -15,6 +15,8 @@ from .fractal_nodes import LevelGenerator
 from .layers import rotary_angles, rotate
 
 ORDER, COUNT, CHOICE, REPAIR, AGAIN = range(1, 6)  # salts of what is drawn
+#: Patches of cells up to which they are sampled in passes: with more, a step of all is as quick, and there is less to do.
+FEW = 32
 _GOLDEN_RATIO = 0.6180339887498949
 
 
@@ -88,8 +90,48 @@ class AutoregressiveLevel(LevelGenerator):
         angles = rotary_angles(torch.arange(self.num_children, device=cond.device), self.head_size)
         return Cache([cond.new_zeros(shape).unbind(0) for _ in self.layers], self.positions(), *angles)
 
+    def sample_together(self, nodes, painter):
+        """As `sample`, of cells, in a few passes over all of them: what comes out is the same.
+
+        With its random number given, a choice follows from the cells before it. So cells are guessed, all choices are
+        made as if the guess were true, and what was chosen is the next guess; up to the first wrong guess choices are
+        right, and when nothing changes all are (Jacobi's iteration; Y. Song et al., arXiv 2002.03629, section 3).
+        Notes mostly last, so a guess goes on with the row: five passes in place of sixteen steps.
+        """
+        rows, n = self.grid[0], self.num_children
+        given = inside(nodes.view, self.margins).mT.flatten(1)  # (M, n)
+        hidden, place = given == self.num_codes, torch.arange(n, device=given.device)
+        u, seen = uniform(nodes.keys, n, CHOICE), self.features(given[..., None, None])
+        p, t = self.margins
+        beside = nodes.view[:, p : p + rows, max(t - 1, 0)]  # (M, rows): what sounds just before
+        lasting = ((beside > 0) & (beside < self.num_codes) & (t > 0)).long()
+        cells = torch.where(hidden, lasting.repeat(1, n // rows), given)
+        known = ((given > 0) & ~hidden).any(1)
+        forced = (place == (n - 1 - hidden.long().flip(1).argmax(1))[:, None]) & ~known[:, None] & nodes.must_sound
+        causal = torch.ones(n, n, dtype=torch.bool, device=given.device).tril()
+        left = torch.arange(len(given), device=given.device)
+        while len(left):  # each pass settles one cell more at least
+            guess = cells[left]
+            before = torch.cat([torch.full_like(guess[:, :1], self.num_codes), guess[:, :-1]], dim=1)
+            tokens = torch.cat([self.features(before[..., None, None]), seen[left]], dim=-1)
+            logits = self.logits(self.run(tokens, nodes.cond[:, left], causal)).flatten(1, 2)  # (S, M n, K)
+            silent = (guess > 0).cumsum(1) - (guess > 0).long() == 0
+            m, i = left.repeat_interleave(n), place.repeat(len(left))
+            chosen = painter.choose(logits, u[m, i], (forced[left] & silent).flatten(), painter.lift(self, nodes, m, i))
+            chosen = torch.where(hidden[left], chosen.view(-1, n), given[left])
+            wrong = chosen != guess
+            first = wrong.long().argmax(1, keepdim=True)
+            goes_on = wrong.any(1, keepdim=True) & hidden[left] & (place > first) & (place % rows == first % rows)
+            cells[left] = torch.where(goes_on, (chosen.gather(1, first) > 0).long(), chosen)
+            left = left[wrong.any(1)]
+        for i in range(n) if painter.watch is not None else ():
+            painter.show(self, nodes, torch.where(place <= i, cells, given)[..., None, None], i)
+        return unpatchify(cells[..., None, None], rows)
+
     def sample(self, nodes, painter):
         """See `LevelGenerator.sample`: one child a step."""
+        if self.is_last and (nodes.cond.shape[0] * nodes.cond.shape[1] <= FEW or nodes.cond.device.type != "cpu"):
+            return self.sample_together(nodes, painter)
         given = patchify(inside(nodes.view, self.margins), self.child_size)  # (M, n, h, w)
         hidden, given_sound = self.hidden_children(given)
         last = self.num_children - 1 - hidden.long().flip(1).argmax(1)

@@ -22,6 +22,7 @@ from .fractal_inputs import check_mask, check_roll, check_sampling, count_sample
 from .fractal_levels import GENERATORS
 from .fractal_nodes import Lesson, LevelGenerator, Nodes, descend
 from .fractal_painter import Film, Painter, Watcher
+from .layers import lay_out_by_columns
 
 # What decides which weights a checkpoint has; asking for others is refused.
 STRUCTURE = ("level_sizes", "generator_types", "hidden_sizes", "num_hidden_layers", "num_attention_heads", "mlp_ratio",
@@ -318,6 +319,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
         choices = (temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias)
         painter = Painter(list(self.levels), attributes, num_iter_list, *choices)
+        lay_out_by_columns(self.levels)
         film = Film(painter, self.config.num_codes, callback) if return_intermediates else None
         if film is not None or callback is not None:
             painter.canvas, painter.watch = given.clone(), film or callback

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from intermezzo.modeling import layers
+from intermezzo.modeling import fractal_levels, layers
 from intermezzo.modeling.fractal_cells import (
     cell_features,
     child_keys,
@@ -28,9 +30,9 @@ from intermezzo.modeling.fractal_cells import (
     unpatchify,
 )
 from intermezzo.modeling.fractal_nodes import Nodes
-from intermezzo.modeling.layers import attend
+from intermezzo.modeling.layers import attend, lay_out_by_columns
 
-from .tiny_fractal_midi import make, random_codes
+from .tiny_fractal_midi import make, random_codes, seeded
 
 torch.set_num_threads(1)
 
@@ -252,3 +254,50 @@ def test_the_costs_of_all_decisions_are_the_likelihood() -> None:
             assert not told["cost"][~told["predicted"]].any()
             total.index_add_(0, told["owner"], told["cost"].sum(1))
         torch.testing.assert_close(total, out.nll)
+
+
+# --- Cells in passes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("filling", [False, True], ids=["from nothing", "filling in"])
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+@pytest.mark.parametrize("sparsity_bias", [-2.0, 0.0, 3.0])
+def test_cells_in_passes_are_the_cells_one_by_one(
+    filling: bool, cfg_scale: float, sparsity_bias: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses settle on what a step a cell gives; with few notes, many, none but the one that must sound."""
+    model = make("mixed", level_sizes=((8, 16), (4, 8), (4, 4), (1, 1)), generator_types=("mar", "mar", "ar", "mar"))
+    passes: list[int] = []
+    plain = fractal_levels.AutoregressiveLevel.run
+
+    def run(self: Any, *given: Any) -> Any:
+        passes.append(1)
+        return plain(self, *given)
+
+    monkeypatch.setattr(fractal_levels.AutoregressiveLevel, "run", run)
+    given: dict[str, Any] = {}
+    if filling:
+        given = {"roll": codes_to_roll(random_codes(3), 5), "mask": torch.rand(3, 8, 16, generator=seeded(4)) < 0.6}
+    made = []
+    for few in (0, 10**6):
+        monkeypatch.setattr(fractal_levels, "FEW", few)
+        settings = dict(sparsity_bias=sparsity_bias, cfg_scale=cfg_scale, num_iter_list=[3, 2, 1, 1], **given)
+        made.append([model.generate(3, {"density": 1}, generator=seeded(s), **settings) for s in range(4)])
+        assert bool(passes) == bool(few)
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+    assert len({float((roll > -1).float().mean()) for roll in made[0]}) > 1
+
+
+def test_weights_by_columns_have_the_same_values_and_can_be_kept(tmp_path: Path) -> None:
+    model = make("mar")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    lay_out_by_columns(model)
+    assert {layer.weight.stride(0) for layer in model.modules() if isinstance(layer, torch.nn.Linear)} == {1}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.save_pretrained(tmp_path)
+    kept = type(model).from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(before[name], value) for name, value in kept.items())
+    loss = model.train()(codes_to_roll(random_codes(2), 5)).loss  # and learns on
+    loss.backward()
+    torch.optim.AdamW(model.parameters(), 0.1).step()
+    assert not torch.equal(before["levels.0.token.weight"], model.levels[0].token.weight)
