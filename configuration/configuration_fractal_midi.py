@@ -38,6 +38,8 @@ class FractalMidiConfig(PreTrainedConfig):
             key or a mode.
         key_shares: How often the 12 major and the 12 minor keys are met; 24 numbers, or empty: not known. Samples that
             are asked for no key take one by these.
+        known_conditions: How many rows of conditions are kept, of training rolls; samples take what is not asked for
+            from one of them (`FractalMidiModel.known_conditions`).
         condition_dropout: Part of the training rolls that hide all their conditions, for classifier-free guidance.
         attribute_dropout: Part of the single conditions that are hidden besides.
         dropout: Dropout in the transformers.
@@ -59,6 +61,7 @@ class FractalMidiConfig(PreTrainedConfig):
     attribute_sizes: list[int] | tuple[int, ...] = ()
     key_profiles: list | tuple = ()
     key_shares: list | tuple = ()
+    known_conditions: int = 0
     condition_dropout: float | int = 0.1
     attribute_dropout: float | int = 0.1
     dropout: float | int = 0.0
@@ -122,6 +125,8 @@ class FractalMidiConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 1 each, got {getattr(self, name)}")
         if self.num_codes < 3:
             raise ValueError(f"num_codes counts silence, held and at least one onset, got {self.num_codes}")
+        if self.known_conditions < 0:
+            raise ValueError(f"known_conditions is a number of rows, got {self.known_conditions}")
         for name in ("condition_dropout", "attribute_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")

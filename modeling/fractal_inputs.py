@@ -12,7 +12,7 @@ from ..configuration.configuration_fractal_midi import FractalMidiConfig
 from ..processing.errors import InputError
 from .fractal_cells import pick, uniform
 
-KEY = 21  # salt of the keys that are drawn
+KEY, ROW = 21, 22  # salts of the keys, and of the rows of conditions, that are drawn
 
 
 def check_roll(config: FractalMidiConfig, roll: torch.Tensor, device: Any) -> torch.Tensor:
@@ -138,6 +138,31 @@ def tonality(
     profiles = torch.tensor(config.key_profiles, device=keys.device)  # (2, 12)
     bias = profiles[mode.clamp(min=0)[:, None], (pitch - key[:, None]) % 12]  # (B, P)
     return conditions, strength * bias * (asked >= 0).all(1)[:, None]
+
+
+def usual_conditions(config: FractalMidiConfig, table: torch.Tensor, conditions: Any, keys: torch.Tensor) -> Any:
+    """Conditions of whole rolls, where only some or none are asked for: p(roll) is the mean of p(roll | conditions).
+
+    A sample without conditions settles for the most usual music; one that takes those of some training roll is as
+    various as these are.
+
+    Args:
+        config: Of the model.
+        table: `(N, C)` conditions of training rolls.
+        conditions: As `generate` takes them.
+        keys: `(B,)` random numbers of the rolls.
+
+    Returns:
+        `(B, C)`: each of a row that has all that is asked, drawn evenly; as it was where there is none.
+    """
+    if not len(table):
+        return conditions
+    given = {} if conditions is None else conditions
+    asked = read_conditions(config, given, len(keys), keys.device).expand(len(keys), -1)
+    table = table.to(keys.device).long()
+    fits = ((asked[:, None] < 0) | (asked[:, None] == table)).all(-1)  # (B, N)
+    row = pick(fits.float() / fits.sum(1, keepdim=True).clamp(min=1), uniform(keys, 1, ROW)[:, 0])
+    return torch.where(fits.any(1)[:, None], table[row], asked)
 
 
 def count_samples(num_samples: int | None, conditions: Any, roll: Any, mask: Any) -> int:

@@ -15,7 +15,7 @@ from .fractal_nodes import LevelGenerator
 from .layers import rotary_angles, rotate
 
 ORDER, COUNT, CHOICE, REPAIR, AGAIN = range(1, 6)  # salts of what is drawn
-#: Patches of cells up to which they are sampled in passes: with more, a step of all is as quick, and there is less to do.
+#: Patches of cells up to which they are sampled in passes; with more, a step of all is as quick, with less to do.
 FEW = 32
 _GOLDEN_RATIO = 0.6180339887498949
 

@@ -18,7 +18,15 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ..configuration.configuration_fractal_midi import FractalMidiConfig
 from ..processing.errors import InputError
 from .fractal_cells import child_keys, codes_to_roll, roll_to_codes, systematic_draw, uniform
-from .fractal_inputs import check_mask, check_roll, check_sampling, count_samples, read_conditions, tonality
+from .fractal_inputs import (
+    check_mask,
+    check_roll,
+    check_sampling,
+    count_samples,
+    read_conditions,
+    tonality,
+    usual_conditions,  # fmt: skip
+)
 from .fractal_levels import GENERATORS
 from .fractal_nodes import Lesson, LevelGenerator, Nodes, descend
 from .fractal_painter import Film, Painter, Watcher
@@ -131,6 +139,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         self.levels = nn.ModuleList(
             GENERATORS[kind](config, level) for level, kind in enumerate(config.generator_types[:-1])
         )
+        rows = torch.full((config.known_conditions, len(config.attribute_sizes)), -1, dtype=torch.int16)  # (N, C)
+        self.register_buffer("known_conditions", rows, persistent=len(rows) > 0)
         self.post_init()
 
     # --- Conditions ---------------------------------------------------------------------------------------------------
@@ -280,6 +290,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         top_p: float = 1.0,
         structure_temperature: float | None = None,
         key_guidance: float = 1.0,
+        usual: bool = True,
         return_intermediates: bool = False,
         callback: Watcher | None = None,
         generator: torch.Generator | None = None,
@@ -300,6 +311,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             top_p: Nucleus of a cell's codes.
             structure_temperature: Of the choices which patches sound (0.5: few stray notes); else `temperature`.
             key_guidance: How much new rolls prefer the pitches of their key, asked or drawn, see `tonality`; 0: not.
+            usual: New rolls take the conditions that are not asked for from training rolls, see `usual_conditions`.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.
             callback: Called with (level, step, roll so far) after each step; not-a-number where nothing is decided.
             generator: On the CPU; with the same state the same rolls.
@@ -315,6 +327,8 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         num_iter_list = check_sampling(self.config, num_iter_list, temperature, cfg_scale, sparsity_bias, top_p)
         given, known, hidden = self._start(roll, mask, count := count_samples(num_samples, conditions, roll, mask))
         keys = torch.randint(0, 1 << 62, (count,), generator=generator).to(self.device)
+        if usual and roll is None:
+            conditions = usual_conditions(self.config, self.known_conditions, conditions, keys)
         conditions, bias = tonality(self.config, conditions, keys, key_guidance, free=roll is None)
         attributes = self._sampling_attributes(conditions, count, cfg_scale)
         choices = (temperature, cfg_scale, sparsity_bias, top_p, structure_temperature, bias)
@@ -377,8 +391,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         free = self.embed_conditions(None, count)
         if conditions is None:
             return None if free is None else free[None]
-        conditions = self.encode_conditions(conditions, count)
-        bound = self.embed_conditions(conditions.expand(count, -1), count)
+        bound = self.embed_conditions(self.encode_conditions(conditions, count).expand(count, -1), count)
         if bound is None or free is None:
             return None
         return bound[None] if cfg_scale == 1.0 else torch.stack([bound, free])

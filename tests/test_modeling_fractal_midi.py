@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +196,31 @@ def test_asked_keys_prefer_their_pitches_and_nothing_else_changes(kind: str) -> 
     assert torch.equal(plain(roll, **kept).nll, guided(roll, **kept).nll)  # likelihood is the model's own
 
 
+def test_what_is_not_asked_for_is_taken_from_a_training_roll(tmp_path: Path) -> None:
+    rows = torch.tensor([[0, 1], [0, 1], [2, 0], [3, -1]], dtype=torch.int16)
+    plain, model = make("mar"), make("mar", known_conditions=4)
+    model.load_state_dict({**plain.state_dict(), "known_conditions": rows})
+    asked: list[Any] = []
+    look = model.embed_conditions
+    model.embed_conditions = lambda c, n: asked.append(c) or look(c, n)  # type: ignore[method-assign]
+    free = model.generate(64, generator=seeded())
+    met = sorted(map(tuple, asked[-1].tolist()))
+    assert set(met) == {(0, 1), (2, 0), (3, -1)} and 20 < met.count((0, 1)) < 44  # two rows of four
+    assert torch.equal(free[:2], model.generate(2, generator=seeded()))
+    model.generate(3, {"density": 0}, generator=seeded())
+    assert asked[-1].tolist() == [[2, 0]] * 3
+    model.generate(3, {"key": 1}, generator=seeded())  # no roll has it
+    assert asked[-1].tolist() == [[1, -1]] * 3
+    assert not torch.equal(free, plain.generate(64, generator=seeded()))
+    assert torch.equal(plain.generate(3, generator=seeded()), model.generate(3, generator=seeded(), usual=False))
+    roll, mask = codes_to_roll(random_codes(1), 5), torch.ones(8, 16, dtype=torch.bool)
+    mask[:, :4] = False  # what is known says what it is like
+    assert torch.equal(*(m.generate(roll=roll, mask=mask, generator=seeded()) for m in (plain, model)))
+    del model.embed_conditions
+    model.save_pretrained(tmp_path)
+    assert torch.equal(FractalMidiModel.from_pretrained(tmp_path).known_conditions, rows)
+
+
 def test_what_is_not_asked_of_a_key_is_drawn_by_the_shares() -> None:
     from intermezzo.modeling.fractal_inputs import tonality
 
@@ -224,6 +250,7 @@ def test_what_is_not_asked_of_a_key_is_drawn_by_the_shares() -> None:
     for wrong, told in (
         ({"key_profiles": ((0.0,) * 11, (0.0,) * 12)}, "12 numbers"),
         ({"key_shares": (1.0,)}, "24 parts"),
+        ({"known_conditions": -1}, "number of rows"),
     ):
         with pytest.raises(Exception, match=told):
             tiny("mar", **wrong)

@@ -21,6 +21,7 @@ from intermezzo.train.fractal_midi_data import (
     RollCollate,
     Rolls,
     fill_mask,
+    known_conditions,
     made_up_rolls,
     measure_keys,
     packed_attributes,
@@ -114,6 +115,16 @@ def test_keys_are_known_by_what_sounds_in_them() -> None:
     assert measure_keys(made_up_rolls(3), least_fit=2.0) == {}
     assert len(found["key_shares"]) == 24 and sum(found["key_shares"]) == pytest.approx(1, abs=0.01)
     assert sum(found["key_shares"][:12]) > 0.5
+
+
+def test_known_conditions_are_of_training_rolls_and_long_pieces_count_no_more() -> None:
+    rolls, processor = made_up_rolls(40), FractalMidiProcessor()
+    for index, about in enumerate(rolls.about):
+        about["piece"] = "long" if index < 30 else index
+    rows = known_conditions(rolls, processor, windows=2)
+    every = [processor.condition_bins(measured=about["values"]) for about in rolls.about]
+    assert rows.shape == (12, len(processor.condition_names)) and all(row.tolist() in every for row in rows)
+    assert len(known_conditions(rolls, processor, count=5)) == 5
 
 
 def test_masks_hide_something_and_are_of_every_kind() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,13 @@ def _read_parquet(files: Sequence[Path], limit: int) -> Rolls:
     rolls = Rolls(loudness_classes=classes_of_files(files))
     for file in files:
         has = set(pq.read_schema(file).names)
-        names = [*ATTRIBUTES, "source", *({"key_fit"} & has)]
+        names = [*ATTRIBUTES, "source", *sorted({"key_fit", "piece_id"} & has)]
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=["codes", *names]):
             for row in batch.to_pylist():
                 codes = np.frombuffer(row.pop("codes"), dtype=np.uint8)
                 if codes.size != NUM_PITCHES * WINDOW_STEPS:
                     raise InputError(file, f"a roll of {codes.size} cells, expected {NUM_PITCHES} x {WINDOW_STEPS}")
-                rolls.add(codes, values=row)
+                rolls.add(codes, piece=row.pop("piece_id", None), values=row)
                 if limit and len(rolls) >= limit:
                     return rolls
     return rolls
@@ -207,6 +208,29 @@ def measure_keys(rolls: Rolls, least_fit: float = 0.8) -> dict[str, Any]:
     logarithms = np.log(12 * np.maximum(totals / totals.sum(1, keepdims=True), 1e-3))
     profiles = tuple(tuple(round(float(x), 3) for x in row) for row in logarithms)
     return {"key_profiles": profiles, "key_shares": tuple(round(float(x), 4) for x in (met / met.sum()).flatten())}
+
+
+def known_conditions(rolls: Rolls, processor: FractalMidiProcessor, count: int = 512, windows: int = 4) -> np.ndarray:
+    """Conditions of training rolls drawn evenly, for `FractalMidiModel.known_conditions`.
+
+    Args:
+        rolls: Of the training split, with their measurements.
+        processor: Says what the conditions are.
+        count: Rows at most.
+        windows: Rows of one piece at most, so that long pieces do not count for more.
+
+    Returns:
+        int16 `(N, C)`.
+    """
+    rows, met = [], Counter[Any]()
+    for index in np.random.default_rng(0).permutation(len(rolls)):
+        about = rolls.about[index]
+        met[about.get("piece")] += 1
+        if about.get("values") is not None and (about.get("piece") is None or met[about["piece"]] <= windows):
+            rows.append(processor.condition_bins(measured=about["values"]))
+        if len(rows) == count:
+            break
+    return np.asarray(rows, dtype=np.int16).reshape(len(rows), len(processor.condition_names))
 
 
 def fill_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -134,7 +134,7 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     import torch
 
     from ..painting import check_kind
-    from .fractal_midi_data import RollCollate, measure_keys
+    from .fractal_midi_data import RollCollate, known_conditions, measure_keys
     from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
     from .loop import train
 
@@ -146,6 +146,9 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     model = build_model(args, names, sizes, rolls.size, rolls.loudness_classes)
     if not model.config.key_profiles:
         model.config.update(measure_keys(rolls))
+    if processor is not None and processor.condition_names and not model.config.known_conditions:
+        rows = known_conditions(rolls, processor)
+        model.config.known_conditions, model.known_conditions = len(rows), torch.from_numpy(rows)
     if args.baseline == "pixel_ar":
         return train_pixel_ar(model, args, training, rolls, validation, processor)
     plain = RollCollate(processor, loudness_classes=rolls.loudness_classes)
