@@ -129,8 +129,9 @@ def stack_systems(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def draw_text(
-    model: Any, processor: Any, text: str, guidance: float = GUIDANCE, seed: int | None = None, tries: int = TRIES
-) -> Image.Image:
+    model: Any, processor: Any, text: str, guidance: float = GUIDANCE, seed: int | None = None, tries: int = TRIES,
+    progress: bool = False,
+) -> Image.Image:  # fmt: skip
     """Draws a whole text, system by system.
 
     Args:
@@ -139,15 +140,30 @@ def draw_text(
         guidance: See `generate_images`.
         seed: Draw with chance, by this seed; `None`: the same picture always.
         tries: Drawings of each system at most, of which the one that the model reads best is taken.
+        progress: Show a progress bar of the systems, where they are several.
+
+    Raises:
+        InputError: A system does not fit into the model's window; said before the first is drawn.
     """
     import torch
+    from tqdm.auto import tqdm
 
-    pictures = []
+    from .processing.native_choosing import draw_prompts
+    from .processing.native_places import drawing_prompt
+
+    prompts, pictures = [], []
     options = {} if seed is None else {"do_sample": True, "top_k": 20}
-    for part in systems_of(text):
+    parts = systems_of(text)
+    for number, part in enumerate(parts):
+        try:
+            prompts.append(drawing_prompt(model, processor, part)[0].tolist())
+        except InputError as error:
+            where = f"from bar {number * BARS_PER_SYSTEM + 1} on: " if len(parts) > 1 else ""
+            raise InputError(None, f"{where}{error.message}") from error
+    for prompt in tqdm(prompts, desc="systems", unit="system", disable=not progress or len(parts) == 1, leave=False):
         if seed is not None:
             torch.manual_seed(seed)
-        pictures.append(processor.draw(model, part, guidance, tries, **options))
+        pictures += model.decode_pictures(draw_prompts(model, processor, [prompt], guidance, tries, **options))
     return stack_systems(pictures)
 
 
@@ -198,7 +214,7 @@ def draw(
             if read:
                 _read(result, file, loaded, processor)
             else:
-                _draw(result, file, loaded, processor, guidance, seed, tries)
+                _draw(result, file, loaded, processor, guidance, seed, tries, progress)
         except InputError as error:
             told = str(error)
             result.error = told if told.startswith(str(file)) else f"{file}: {error.message}"
@@ -213,13 +229,14 @@ def draw(
 
 
 def _draw(
-    result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None, tries: int
-) -> None:
+    result: DrawResult, file: Path, model: Any, processor: Any, guidance: float, seed: int | None, tries: int,
+    progress: bool,
+) -> None:  # fmt: skip
     from .datasets_scripts.render.client import canonical_text
 
     text = canonical_text(file.read_text(encoding="utf-8"))
     result.text = write_alphatex(_visible(text))
-    result.picture = draw_text(model, processor, text, guidance, seed, tries)
+    result.picture = draw_text(model, processor, text, guidance, seed, tries, progress)
 
 
 def _read(result: DrawResult, file: Path, model: Any, processor: Any) -> None:

@@ -140,6 +140,13 @@ def tonality(
     return conditions, strength * bias * (asked >= 0).all(1)[:, None]
 
 
+def keep_conditions(model: Any, rows: Any) -> None:
+    """Puts conditions of training rolls `(N, C)` into a model's buffer `known_conditions`, int16, and its config."""
+    rows = torch.as_tensor(rows, dtype=torch.int16)
+    model.config.known_conditions = len(rows)
+    model.register_buffer("known_conditions", rows, persistent=len(rows) > 0)
+
+
 def usual_conditions(config: FractalMidiConfig, table: torch.Tensor, conditions: Any, keys: torch.Tensor) -> Any:
     """Conditions of whole rolls, where only some or none are asked for: p(roll) is the mean of p(roll | conditions).
 

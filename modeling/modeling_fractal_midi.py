@@ -23,6 +23,7 @@ from .fractal_inputs import (
     check_roll,
     check_sampling,
     count_samples,
+    keep_conditions,
     read_conditions,
     tonality,
     usual_conditions,  # fmt: skip
@@ -139,8 +140,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         self.levels = nn.ModuleList(
             GENERATORS[kind](config, level) for level, kind in enumerate(config.generator_types[:-1])
         )
-        rows = torch.full((config.known_conditions, len(config.attribute_sizes)), -1, dtype=torch.int16)  # (N, C)
-        self.register_buffer("known_conditions", rows, persistent=len(rows) > 0)
+        keep_conditions(self, torch.full((config.known_conditions, len(config.attribute_sizes)), -1))
         self.post_init()
 
     # --- Conditions ---------------------------------------------------------------------------------------------------
@@ -284,17 +284,10 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
         roll: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         num_iter_list: Sequence[int] | None = None,
-        temperature: float = 1.0,
-        cfg_scale: float = 1.0,
-        sparsity_bias: float = 0.0,
-        top_p: float = 1.0,
-        structure_temperature: float | None = None,
-        key_guidance: float = 1.0,
-        usual: bool = True,
-        return_intermediates: bool = False,
-        callback: Watcher | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Any:
+        temperature: float = 1.0, cfg_scale: float = 1.0, sparsity_bias: float = 0.0, top_p: float = 1.0,
+        structure_temperature: float | None = None, key_guidance: float = 1.0, usual: bool = True,
+        return_intermediates: bool = False, callback: Watcher | None = None, generator: torch.Generator | None = None,
+    ) -> Any:  # fmt: skip
         """Paints rolls from nothing, or fills in the masked cells of given ones.
 
         Each roll has random numbers of its own: the first of a batch is the same however many are made beside it.

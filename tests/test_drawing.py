@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from intermezzo.cli import app
 from intermezzo.configuration.configuration_image_vq import ImageVQConfig
-from intermezzo.drawing import draw, load_drawer, stack_systems, systems_of
+from intermezzo.drawing import draw, draw_text, load_drawer, stack_systems, systems_of
 from intermezzo.modeling.modeling_image_vq import ImageVQModel
 from intermezzo.modeling.modeling_native_vlm import NativeVLMForCausalLM
 from intermezzo.processing.alphatex_grammar import bars_close, read_alphatex
@@ -51,6 +51,12 @@ def test_a_text_is_cut_into_systems() -> None:
         systems_of("what is this")
     with pytest.raises(InputError, match="tablature"):
         systems_of("\\staff {score}\n\\ts (3 4) C4.2{d} |\n")
+
+
+def test_a_system_that_is_too_long_is_told_before_anything_is_drawn(drawer: tuple[Any, Any], monkeypatch) -> None:
+    monkeypatch.setattr(drawer[0], "decode_pictures", lambda *a: pytest.fail("drawn"))
+    with pytest.raises(InputError, match=r"^from bar 3 on: .*window"):
+        draw_text(*drawer, TEXT.replace("0.6.2{d}", "0.6.16 " * 300))
 
 
 def test_pictures_are_stacked() -> None:

@@ -222,6 +222,7 @@ def test_four_steps_of_the_command(tmp_path: Path) -> None:
     model = FractalMidiModel.from_pretrained(tmp_path / "final")
     processor = FractalMidiProcessor.from_pretrained(tmp_path / "final")
     assert list(model.config.attribute_sizes) == processor.condition_sizes
+    assert model.known_conditions.tolist() == known_conditions(made_up_rolls(12), processor).tolist()
     assert (tmp_path / "generation_preview.gif").exists()
 
 

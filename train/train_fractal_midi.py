@@ -133,6 +133,7 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     """Reads the data, builds the model, trains."""
     import torch
 
+    from ..modeling.fractal_inputs import keep_conditions
     from ..painting import check_kind
     from .fractal_midi_data import RollCollate, known_conditions, measure_keys
     from .fractal_midi_evaluation import Pictures, evaluate_rolls, measured_loss
@@ -147,8 +148,7 @@ def run(args: FractalMidiArguments, training: TrainingArguments) -> Any:
     if not model.config.key_profiles:
         model.config.update(measure_keys(rolls))
     if processor is not None and processor.condition_names and not model.config.known_conditions:
-        rows = known_conditions(rolls, processor)
-        model.config.known_conditions, model.known_conditions = len(rows), torch.from_numpy(rows)
+        keep_conditions(model, known_conditions(rolls, processor))
     if args.baseline == "pixel_ar":
         return train_pixel_ar(model, args, training, rolls, validation, processor)
     plain = RollCollate(processor, loudness_classes=rolls.loudness_classes)
