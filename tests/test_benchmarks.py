@@ -8,7 +8,7 @@ import pytest
 
 from intermezzo.processing.errors import InputError
 from intermezzo.train.benchmark_ray import Cost, fit_cost, fit_line, table
-from intermezzo.train.benchmark_serving import Load, quantile, report
+from intermezzo.train.benchmark_serving import Load, over_time, quantile, report
 from intermezzo.train.benchmark_space import main as time_the_page
 from intermezzo.train.benchmark_space import report as report_space
 from intermezzo.train.benchmark_uploads import malformed_uploads
@@ -52,8 +52,9 @@ def test_quantiles_and_the_report() -> None:
     found = report(load, 64, 50.0, batches)
     assert found["answers a second"] == 2.0 and found["pages in one call of the model"] == 3.0
     assert found["not answered (429, 5xx, broken)"] == 3 and found["wrong answers"] == 1
-    names = (", second quarter", ", last quarter", " at most")
-    assert [found[f"memory{when}, MB"] for when in names] == [2.0, 4.0, 5.0]
+    names = (", second quarter", ", third quarter", ", last quarter", " at most")
+    assert [found[f"memory{when}, MB"] for when in names] == [2.0, 5.0, 4.0, 5.0]
+    assert over_time([1e6, 2e6, 5e6, 4e6]) == [1, 2, 5, 4] and over_time([k * 1e6 for k in range(48)])[:2] == [0, 2]
 
 
 def test_malformed_uploads_are_many_and_the_same_again() -> None:

@@ -121,9 +121,16 @@ def report(load: Load, clients: int, seconds: float, metrics: dict[str, float]) 
         "pages in one call of the model": metrics.get('intermezzo_batch_size_sum{model="score_vlm"}', 0.0)
         / max(calls, 1.0),
         "memory, second quarter, MB": quantile(memory[quarter : 2 * quarter] or memory, 0.5) / 1e6,
+        "memory, third quarter, MB": quantile(memory[2 * quarter : 3 * quarter] or memory, 0.5) / 1e6,
         "memory, last quarter, MB": quantile(memory[-quarter:], 0.5) / 1e6,
         "memory at most, MB": max(memory) / 1e6,
     }
+
+
+def over_time(memory: Sequence[float], parts: int = 24) -> list[float]:
+    """Medians in MB of so many parts of the time, or of fewer where there are few figures."""
+    size = max(1, len(memory) // parts)
+    return [round(quantile(memory[k : k + size], 0.5) / 1e6, 1) for k in range(0, len(memory), size)]
 
 
 def refuse_malformed(port: int, count: int) -> tuple[int, list[str]]:
@@ -168,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for fault in faults:
         print(fault, file=sys.stderr)
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "serving.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    kept = {**found, "memory over time, MB": over_time(load.memory)}
+    (given.out / "serving.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     good = load.seconds and not load.wrong and set(load.statuses) == {200} and not faults and not server.returncode
     return 0 if good else 1
 
