@@ -46,7 +46,7 @@ def compose_piece(
         (song,) = result.songs
         midi = next(path for path in song.files if path.suffix == ".mid")
         files = {"mid": widgets.file_link(midi, "audio/midi")}
-    told = " · ".join([words.say("composed", seconds=song.seconds), *result.notes])
+    told = " · ".join([words.say("composed", seconds=song.seconds), *map(words.remark, result.notes)])
     return widgets.notice(told), _table(result, song, words), {**_roll(song.score), "files": files}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..processing.edit_language import MEANINGS
 from ..processing.errors import InputError
+from .song_notes import in_chinese
 
 LANGUAGES = ("en", "zh")
 _LONGEST = 300  # characters of a message
@@ -305,6 +306,10 @@ class Words:
             part if number % 2 else _MUSIC_WORDS.sub(lambda found: _MUSIC_ZH[found.group()], part)
             for number, part in enumerate(parts)
         )
+
+    def remark(self, told: str) -> str:
+        """A remark of `compose` on a song."""
+        return in_chinese(told, self.music) if self.language == "zh" else told
 
     def edit(self, operation: str) -> str:
         """What an operation of the edit language does."""
