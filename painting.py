@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STEM = "fractal_midi"
 GUIDANCE = 2.0  # where something is wished for
-STRUCTURE_TEMPERATURE = 0.5  # of the choices which patches sound: stray patches would widen the range by a third
+STRUCTURE_TEMPERATURE = 0.6  # of the choices which patches sound: at 1 stray ones would widen the range by a third
 FILL_STRUCTURE_TEMPERATURE = 0.3  # the same beside known music, where a stray patch makes melodies leap at the seam
 BATCH = 8  # rolls painted at once; more take more memory and are hardly faster on a CPU
 #: What a continued piece keeps of itself, unless asked otherwise.
@@ -140,7 +140,7 @@ def paint(
         seed: The same seed paints the same.
         num_iter_list, temperature, cfg_scale, sparsity_bias, top_p, structure_temperature: As in
             `FractalMidiModel.generate`. `cfg_scale` left out is 2 where something is wished for, otherwise 1;
-            `structure_temperature` 0.5 from nothing, 0.3 beside known music.
+            `structure_temperature` 0.6 from nothing, 0.3 beside known music.
         model: Checkpoint folder or Hub name; the one that comes along when left out.
         device: `"auto"`, `"cpu"`, `"cuda"`, ...
         progress: Show a progress bar.

@@ -83,6 +83,13 @@ class AutoregressiveLevel(LevelGenerator):
             x = x + layer.fc2(F.gelu(layer.fc1(layer.norm2(x))))
         return self.norm(x)[:, 0].unflatten(0, (streams, -1))
 
+    def new_pass_cache(self, cond: torch.Tensor) -> Cache:
+        """As `new_cache`, with queries, keys and values in one `(S, M · n, 3 · heads, D / heads)`, for `look_again`."""
+        streams, count, width = cond.shape
+        shape = (streams, count * self.num_children, 3 * width // self.head_size, self.head_size)
+        angles = rotary_angles(torch.arange(self.num_children, device=cond.device), self.head_size)
+        return Cache([(cond.new_zeros(shape),) for _ in self.layers], self.positions(), *angles)
+
     def new_cache(self, cond: torch.Tensor) -> Cache:
         """Room for the keys and values of all children of `cond` `(S, M, D)`."""
         count, width = cond.shape[0] * cond.shape[1], cond.shape[2]
@@ -108,25 +115,55 @@ class AutoregressiveLevel(LevelGenerator):
         cells = torch.where(hidden, lasting.repeat(1, n // rows), given)
         known = ((given > 0) & ~hidden).any(1)
         forced = (place == (n - 1 - hidden.long().flip(1).argmax(1))[:, None]) & ~known[:, None] & nodes.must_sound
-        causal = torch.ones(n, n, dtype=torch.bool, device=given.device).tril()
         left = torch.arange(len(given), device=given.device)
+        right = torch.zeros_like(left)  # (M,): so many tokens have seen what is before them, for good
+        cache = self.new_pass_cache(nodes.cond)
         while len(left):  # each pass settles one cell more at least
             guess = cells[left]
-            before = torch.cat([torch.full_like(guess[:, :1], self.num_codes), guess[:, :-1]], dim=1)
-            tokens = torch.cat([self.features(before[..., None, None]), seen[left]], dim=-1)
-            logits = self.logits(self.run(tokens, nodes.cond[:, left], causal)).flatten(1, 2)  # (S, M n, K)
+            row, i = torch.nonzero(place >= right[left, None], as_tuple=True)
+            m = left[row]
+            before = torch.where(i > 0, cells[m, i - 1], self.num_codes)
+            tokens = torch.cat([self.features(before[:, None, None]), seen[m, i]], dim=-1)
+            logits = self.logits(self.look_again(tokens, nodes.cond, left, row, i, cache))  # (S, J, K)
             silent = (guess > 0).cumsum(1) - (guess > 0).long() == 0
-            m, i = left.repeat_interleave(n), place.repeat(len(left))
-            chosen = painter.choose(logits, u[m, i], (forced[left] & silent).flatten(), painter.lift(self, nodes, m, i))
-            chosen = torch.where(hidden[left], chosen.view(-1, n), given[left])
+            choice = painter.choose(logits, u[m, i], forced[m, i] & silent[row, i], painter.lift(self, nodes, m, i))
+            chosen = guess.index_put((row, i), torch.where(hidden[m, i], choice, given[m, i]))
             wrong = chosen != guess
-            first = wrong.long().argmax(1, keepdim=True)
+            first = torch.where(wrong.any(1), wrong.long().argmax(1), n)[:, None]
             goes_on = wrong.any(1, keepdim=True) & hidden[left] & (place > first) & (place % rows == first % rows)
-            cells[left] = torch.where(goes_on, (chosen.gather(1, first) > 0).long(), chosen)
-            left = left[wrong.any(1)]
+            sounds = chosen.gather(1, first.clamp(max=n - 1)) > 0
+            cells[left] = torch.where(goes_on, sounds.long(), chosen)
+            right[left] = first[:, 0] + 1
+            left = left[first[:, 0] < n - 1]
         for i in range(n) if painter.watch is not None else ():
             painter.show(self, nodes, torch.where(place <= i, cells, given)[..., None, None], i)
         return unpatchify(cells[..., None, None], rows)
+
+    def look_again(
+        self, tokens: torch.Tensor, cond: torch.Tensor, left: torch.Tensor, row: torch.Tensor, i: torch.Tensor,
+        cache: Cache,
+    ) -> torch.Tensor:  # fmt: skip
+        """States `(S, J, D)` of the tokens `(J, F)` that may have changed; the others' keys and values are kept.
+
+        Token `j` is that of child `i[j]` in patch `left[row[j]]`, of patches `left` `(L,)` of `cond` `(S, M, D)`.
+        """
+        n, m = self.num_children, left[row]
+        at, among = m * n + i, row * n + i
+        x = (self.token(tokens) + cache.positions[i])[None] + cond[:, m]  # (S, J, D)
+        cos, sin = cache.cos[i, None], cache.sin[i, None]
+        causal = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
+        for layer, (held,) in zip(self.layers, cache.layers, strict=True):  # (S, M · n, 3 · heads, D / heads)
+            attention = layer.attention
+            heads = attention.qkv(layer.norm1(x)).unflatten(-1, (3 * attention.num_heads, -1))
+            turned = rotate(heads[:, :, : 2 * attention.num_heads], cos, sin)
+            held.index_copy_(1, at, torch.cat([turned, heads[:, :, 2 * attention.num_heads :]], dim=2))
+            patches = held.unflatten(1, (-1, n))
+            patches = patches if len(left) == patches.shape[1] else patches.index_select(1, left)
+            q, k, v = patches.flatten(0, 1).transpose(1, 2).chunk(3, dim=1)
+            found = F.scaled_dot_product_attention(q, k, v, attn_mask=causal).transpose(1, 2).flatten(2)
+            x = x + attention.out(found.unflatten(0, (len(x), -1)).flatten(1, 2).index_select(1, among))
+            x = x + layer.fc2(F.gelu(layer.fc1(layer.norm2(x))))
+        return self.norm(x)
 
     def sample(self, nodes, painter):
         """See `LevelGenerator.sample`: one child a step."""

@@ -74,11 +74,10 @@ class SelfAttention(nn.Module):
     ) -> torch.Tensor:
         """`x`: `(B, T, D)`; `mask`: bool, broadcastable to `(B, heads, T, T)`, true = may look."""
         batch, length, width = x.shape
-        q, k, v = (
-            t.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)
-            for t in self.qkv(x).chunk(3, dim=-1)
-        )  # 3 x (B, heads, T, D / heads)
-        q, k = rotate(q, *angles), rotate(k, *angles)
+        heads = self.qkv(x).view(batch, length, 3 * self.num_heads, width // self.num_heads)
+        heads = heads.transpose(1, 2)  # (B, 3 · heads, T, D / heads)
+        q, k = rotate(heads[:, : 2 * self.num_heads], *angles).chunk(2, dim=1)
+        v = heads[:, 2 * self.num_heads :]
         drop = self.dropout if self.training else 0.0
         x = attend(q, k, v, mask, drop)
         return self.out(x.transpose(1, 2).reshape(batch, length, width))  # (B, T, D)
@@ -110,8 +109,10 @@ class TransformerLayer(nn.Module):
         self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`x`: `(B, T, D)`; see `SelfAttention.forward`."""
-        x = x + self.drop(self.attention(self.norm1(x), angles, mask))
-        return x + self.drop(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        attended = self.attention(self.norm1(x), angles, mask)
+        x = x + (self.drop(attended) if self.training else attended)
+        bent = self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return x + (self.drop(bent) if self.training else bent)
 
 
 def convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:

@@ -302,7 +302,7 @@ class FractalMidiModel(FractalMidiPreTrainedModel):
             cfg_scale: Weight of classifier-free guidance; 1 is none, and costs half as much.
             sparsity_bias: Added to the logit of silence and emptiness.
             top_p: Nucleus of a cell's codes.
-            structure_temperature: Of the choices which patches sound (0.5: few stray notes); else `temperature`.
+            structure_temperature: Of the choices which patches sound (0.6: few stray notes); else `temperature`.
             key_guidance: How much new rolls prefer the pitches of their key, asked or drawn, see `tonality`; 0: not.
             usual: New rolls take the conditions that are not asked for from training rolls, see `usual_conditions`.
             return_intermediates: Give a `FractalMidiGeneration` with frames instead of the roll alone.

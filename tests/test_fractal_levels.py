@@ -268,13 +268,13 @@ def test_cells_in_passes_are_the_cells_one_by_one(
     """Guesses settle on what a step a cell gives; with few notes, many, none but the one that must sound."""
     model = make("mixed", level_sizes=((8, 16), (4, 8), (4, 4), (1, 1)), generator_types=("mar", "mar", "ar", "mar"))
     passes: list[int] = []
-    plain = fractal_levels.AutoregressiveLevel.run
+    plain = fractal_levels.AutoregressiveLevel.look_again
 
-    def run(self: Any, *given: Any) -> Any:
-        passes.append(1)
-        return plain(self, *given)
+    def look_again(self: Any, tokens: torch.Tensor, *given: Any) -> torch.Tensor:
+        passes.append(len(tokens))
+        return plain(self, tokens, *given)
 
-    monkeypatch.setattr(fractal_levels.AutoregressiveLevel, "run", run)
+    monkeypatch.setattr(fractal_levels.AutoregressiveLevel, "look_again", look_again)
     given: dict[str, Any] = {}
     if filling:
         given = {"roll": codes_to_roll(random_codes(3), 5), "mask": torch.rand(3, 8, 16, generator=seeded(4)) < 0.6}

@@ -253,7 +253,7 @@ def test_beside_known_music_few_patches_sound_by_chance(painter: Any, monkeypatc
         asked.clear()
         mask = None if source is None else "2"
         paint(source, mask, painter=painter, num_iter_list=STEPS, structure_temperature=told)
-        assert set(asked) == {told or (0.5 if source is None else 0.3)}
+        assert set(asked) == {told or (0.6 if source is None else 0.3)}
 
 
 def test_a_known_note_whose_beginning_is_painted_over_still_sounds(painter: Any, tmp_path: Path) -> None:
