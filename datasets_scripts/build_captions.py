@@ -36,7 +36,7 @@ from ..processing.errors import InputError
 from ..processing.music_wishes import QUARTILES
 from .build_folder import check_settings, write_failures
 from .caption_words import LANGUAGES, WORDINGS, Caption, Teller, sayable
-from .imagery import LEXICON, Image, ImageSet, draw_images, load_lexicon
+from .imagery import LEXICON, MORE, Image, ImageSet, draw_images, load_lexicon
 
 FORMAT = 1  # raise when the rows of the same arguments change
 COUNTS = {"plain": 1, "template": 2, "terms": 1, "imagery": 2, "mixed": 1}
@@ -102,10 +102,10 @@ def captions_of(
     return list(found.values())
 
 
-def images_by_split(lexicon: str | Path = LEXICON) -> dict[str, ImageSet]:
-    """Images of the lexicon by split."""
+def images_by_split(*lexicons: str | Path) -> dict[str, ImageSet]:
+    """Images of lexicons, see `load_lexicon`, by split."""
     found: dict[str, list[Image]] = {}
-    for image in load_lexicon(lexicon):
+    for image in load_lexicon(*lexicons):
         found.setdefault(image.split, []).append(image)
     return {split: ImageSet(images) for split, images in found.items()}
 
@@ -187,7 +187,7 @@ def build(
     counts: Mapping[str, int] | None = None,
     seed: int = 0,
     progress: bool = True,
-    lexicon: str | Path = LEXICON,
+    lexicon: str | Path | None = None,
 ) -> dict[str, Any]:
     """Builds the captions, or goes on with ones that were interrupted.
 
@@ -197,7 +197,7 @@ def build(
         counts: Captions of each kind, for each window and language.
         seed: Seed.
         progress: Show a progress bar.
-        lexicon: Table of images.
+        lexicon: Table of images; those of this package when `None`.
 
     Returns:
         `{"rows": {split: captions}, "kinds": {...}, "images": {split: number used}, "failures": count}`.
@@ -210,10 +210,11 @@ def build(
     source, out, counts = Path(source), Path(out), dict(counts or COUNTS)
     if set(counts) - set(KINDS) or min(counts.values()) < 0 or not any(counts.values()):
         raise InputError(None, f"captions are counted by {', '.join(KINDS)}, 0 or more of each and one at least")
-    files, images = source_files(source), images_by_split(lexicon)
+    lexicons = (LEXICON, MORE) if lexicon is None else (lexicon,)
+    files, images = source_files(source), images_by_split(*lexicons)
     (out / "data").mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"format": FORMAT, "seed": seed, "counts": counts}
-    settings["words"] = [hashlib.sha256(Path(p).read_bytes()).hexdigest()[:16] for p in (lexicon, WORDINGS)]
+    settings["words"] = [hashlib.sha256(Path(p).read_bytes()).hexdigest()[:16] for p in (*lexicons, WORDINGS)]
     settings["source files"] = [[path.name, path.stat().st_size] for path in files]
     check_settings(out, settings)
     totals: dict[str, Counter[str]] = {"rows": Counter(), "kinds": Counter(), "windows": Counter()}

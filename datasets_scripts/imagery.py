@@ -1,6 +1,7 @@
 """The lexicon of images: pictures in words, each with what it suggests of music, and which images fit a piece.
 
-`imagery_lexicon.tsv` is written by hand, in English and Chinese. A suggestion is a side of the median piece: `tempo+`
+`imagery_lexicon.tsv` is written by hand, in English and Chinese; `imagery_lexicon_more.tsv` has
+more images to learn from, whose writers knew of the held-out ones the names alone, so as to stay away from them. A suggestion is a side of the median piece: `tempo+`
 is faster than the median, `register-` lower, `mode-` minor. The reason beside it says why. Images that mean nearly the
 same form a family, and whole families go to train, validation or test, so that an image of the test has no near-synonym
 that was ever trained on.
@@ -22,6 +23,7 @@ from ..processing.errors import InputError
 from ..processing.music_wishes import SIDED, side_strength
 
 LEXICON = Path(__file__).with_name("imagery_lexicon.tsv")
+MORE = Path(__file__).with_name("imagery_lexicon_more.tsv")
 COLUMNS = ("id", "category", "family", "split", "english", "chinese", "suggests", "reason")
 SPLITS = ("train", "validation", "test")
 #: A piece must lie this far on the suggested side, in quartiles: nobody hears a hair's breadth.
@@ -85,30 +87,36 @@ def _image(row: Mapping[str, str], path: Path, line: int) -> Image:
 
 
 @lru_cache(maxsize=4)
-def load_lexicon(path: str | Path = LEXICON) -> tuple[Image, ...]:
-    """Images of a lexicon, in the order of the file.
+def load_lexicon(*paths: str | Path) -> tuple[Image, ...]:
+    """Images of lexicons, in the order of the files; of `LEXICON` and `MORE` where none is named.
 
     Raises:
-        InputError: It can not be read, an image is there twice, or a family is in two splits.
+        InputError: One can not be read, an image is there twice, or a family is in two splits.
     """
-    path = Path(path)
+    splits: dict[str, str] = {}
+    seen: set[str] = set()
+    found: list[Image] = []
+    for path in map(Path, paths or (LEXICON, MORE)):
+        for image in _read(path):
+            if image.id in seen:
+                raise InputError(path, f"the image {image.id!r} is there twice")
+            if splits.setdefault(image.family, image.split) != image.split:
+                raise InputError(path, f"the family {image.family!r} is in two splits; near-synonyms belong in one")
+            seen.add(image.id)
+            found.append(image)
+    return tuple(found)
+
+
+def _read(path: Path) -> tuple[Image, ...]:
+    """Images of one file."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise InputError(path, f"the first line must name the columns {', '.join(COLUMNS)}")
-            images = tuple(_image(row, path, line) for line, row in enumerate(reader, start=2))
+            return tuple(_image(row, path, line) for line, row in enumerate(reader, start=2))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "can not be read as a table of images in UTF-8") from error
-    splits: dict[str, str] = {}
-    seen: set[str] = set()
-    for image in images:
-        if image.id in seen:
-            raise InputError(path, f"the image {image.id!r} is there twice")
-        if splits.setdefault(image.family, image.split) != image.split:
-            raise InputError(path, f"the family {image.family!r} is in two splits; near-synonyms belong in one")
-        seen.add(image.id)
-    return images
 
 
 def strengths(values: Mapping[str, Any]) -> dict[str, float | None]:

@@ -253,6 +253,9 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
         Returns:
             Tokens `(B, h·w, C)`, the statistics of its maps float32 `(B, 2ΣC')`, and the grid `(h, w)`.
         """
+        if pixel_values.ndim == 4 and pixel_values.device.type == "cpu" and not self.training:
+            # A colour beside the other: convolutions on a CPU take a third less time.
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         tokens, grid, maps = read_features(self.backbone, pixel_values, self.map_indices)
         return tokens, self.style_head.measure(maps), grid
 

@@ -23,11 +23,20 @@ _AFTER_COLON = re.compile(r"([^:：.。;；]*)[:：]\s*(\S.*)")
 MOST_AROUND = 12  # words, or Chinese characters, around a picture
 
 
+# A title of up to three words, of which the first alone has a capital, and words that have one wherever they stand.
+_BEGUN = re.compile(r"([A-Z][a-z']*)(?:[ -][a-z']+){0,2}")
+_NAMES = frozenset(
+    "I Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April May June July August "
+    "September October November December Christmas Easter Halloween Morse".split()
+)
+
+
 def bare(text: str) -> str:
-    """What a text is about, without the words that ask for it: `A piece called "Fog".` is `Fog`.
+    """What a text is about, without the words that ask for it: `A piece called "Fog".` is `fog`.
 
     Such words say nothing of the music, and yet move what an encoder of sentences says. Where more is said around the
-    marks or before the colon, the text stays whole.
+    marks or before the colon, the text stays whole. A title begins with a capital for no reason of its own, and to an
+    encoder of sentences `Fog` is another word than `fog`.
     """
     for pattern, inside in ((_MARKED, 2), (_AFTER_COLON, 2)):
         found = pattern.fullmatch(text)
@@ -36,7 +45,9 @@ def bare(text: str) -> str:
         around = " ".join(part for number, part in enumerate(found.groups(), 1) if number != inside and part)
         if len(re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", around)) <= MOST_AROUND:
             text = found[inside]
-    return text.strip().rstrip(".。").rstrip() or text
+    text = text.strip().rstrip(".。").rstrip() or text
+    begun = _BEGUN.fullmatch(text)
+    return text[0].lower() + text[1:] if begun and begun[1] not in _NAMES else text
 
 
 class SummaryBridgeProcessor(ProcessorMixin):

@@ -13,6 +13,7 @@ import pytest
 from intermezzo.datasets_scripts.imagery import (
     COLUMNS,
     LEXICON,
+    MORE,
     SPLITS,
     ImageSet,
     draw_images,
@@ -61,8 +62,11 @@ def test_the_two_examples_of_the_project_are_held_out() -> None:
 def test_splits_are_large_enough_and_balanced_over_categories() -> None:
     count = Counter(image.split for image in IMAGES)
     assert set(count) == set(SPLITS) and count["test"] >= 120 and count["validation"] >= 60
-    for category in {image.category for image in IMAGES}:
-        here = Counter(image.split for image in IMAGES if image.category == category)
+    assert {image.split for image in load_lexicon(MORE)} == {"train"}
+    ours = load_lexicon(LEXICON)
+    assert {image.category for image in IMAGES} == {image.category for image in ours}
+    for category in {image.category for image in ours}:
+        here = Counter(image.split for image in ours if image.category == category)
         total = sum(here.values())
         assert total >= 30, category
         assert 0.18 <= here["test"] / total <= 0.25 and here["validation"] / total >= 0.07, (category, here)
@@ -93,9 +97,10 @@ def test_no_name_of_a_held_out_image_is_in_words_of_another_split() -> None:
 
 
 def test_every_phrase_is_in_the_file_as_written() -> None:
-    lines = LEXICON.read_text(encoding="utf-8").splitlines()
-    assert lines[0].split("\t") == list(COLUMNS) and len(lines) == len(IMAGES) + 1
-    assert all(line == line.strip() and "  " not in line and line.count("\t") == 7 for line in lines)
+    for path in (LEXICON, MORE):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].split("\t") == list(COLUMNS) and len(lines) == len(load_lexicon(path)) + 1
+        assert all(line == line.strip() and "  " not in line and line.count("\t") == 7 for line in lines)
 
 
 # --- Which images fit -------------------------------------------------------------------------------------------------

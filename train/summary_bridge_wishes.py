@@ -26,8 +26,9 @@ from .summary_bridge_data import ATTRIBUTE_NAMES, BridgeWindows
 PROBE_RIDGE, MOVE_RIDGE, GATE_RIDGE, IMAGE_RIDGE = 1e-4, 1e-3, 0.1, 2.0
 #: How much of the spread between images is left where wordings of one image differ; width of the kernel.
 WORDING_FLOOR, KERNEL_WIDTH = 5.0, 0.5
-#: Sides that a picture suggests are scaled until the usual one among training images is so far from the median.
-PUSH = 2.0
+#: Sides that a picture suggests are scaled until the usual one among training images is so many quartiles from the
+#: median, and end at the first: most are moved that far, for music that is moved half as far keeps fewer of them.
+PUSH = 4.0
 
 
 def wish_values(values: np.ndarray) -> np.ndarray:
@@ -228,7 +229,8 @@ def pictures_of(statistics: Any, data: BridgeWindows, captions: _Captions, encod
     pooled = np.asarray(data.pooled[captions.text[once]], dtype=np.float32)
     picture, sides, image = captions.picture[once], captions.sides[once], [captions.image[k] for k in once]
     if encode is not None:
-        found = [(i, k, text) for i in load_lexicon() if i.split == "train" for k in LANGUAGES for text in i.phrases(k)]
+        images = [image for image in load_lexicon() if image.split == "train"]
+        found = [(i, k, text) for i in images for k in LANGUAGES for text in i.phrases(k)]
         pooled = np.concatenate([pooled, encode([text for _, _, text in found]).pooled])
         picture = np.concatenate([picture, np.ones(len(found))])
         sides = np.concatenate([sides, [[i.sides.get(name, 0) for name in WISHES] for i, _, _ in found]])
