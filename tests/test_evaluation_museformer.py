@@ -387,3 +387,14 @@ def test_what_can_not_be_measured_is_told_in_one_line(folders: SimpleNamespace, 
 
 def test_the_evaluator_is_registered_with_its_own_n() -> None:
     assert find_evaluator("museformer") is evaluate_museformer and DEFAULT_N["museformer"] == 128
+
+
+def test_options_may_be_given_one_by_one_or_together() -> None:
+    from intermezzo.train.evaluation import _options, _parser
+
+    one_by_one = ["museformer", "--rival", "a=x", "--rival", "b=y", "--with", "each=1", "--with", "parallel=True"]
+    together = ["museformer", "--rival", "a=x", "b=y", "--with", "each=1", "parallel=True"]
+    for given in (one_by_one, together):
+        assert _options(_parser().parse_args(given)) == {
+            "each": 1, "parallel": True, "rivals": {"a": "x", "b": "y"},
+        }  # fmt: skip

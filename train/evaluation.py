@@ -177,15 +177,15 @@ def _parser() -> argparse.ArgumentParser:
         help="score_vlm: clean, vexflow, musescore, lilypond, degraded or pages (default: %(default)s)",
     )
     parser.add_argument(
-        "--rival", nargs="*", default=[], metavar="NAME=FOLDER",
+        "--rival", nargs="*", action="extend", default=[], metavar="NAME=FOLDER",
         help="trained models to compare with (museformer, summary_bridge)",
     )  # fmt: skip
     parser.add_argument(
-        "--with", nargs="*", default=[], metavar="NAME=VALUE", dest="settings",
+        "--with", nargs="*", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
         help="settings of the evaluator's own, see its Options",
     )  # fmt: skip
     parser.add_argument(
-        "--write-into", type=Path, nargs="*", default=[], metavar="FILE",
+        "--write-into", type=Path, nargs="*", action="extend", default=[], metavar="FILE",
         help="README or model cards whose marked results are replaced",
     )  # fmt: skip
     return parser
