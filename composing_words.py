@@ -87,6 +87,8 @@ def phrases() -> dict[str, _Meaning]:
         stated |= {name.lower(): {"programs": [PROGRAM_FAMILIES[k]]} for k, name in enumerate(words["programs"])}
     found = {text: _Meaning(stated=states) for text, states in stated.items()}
     for image in load_lexicon():
+        if image.category == "instruments":  # in a request they say who plays, not what it is like
+            continue
         for text in (*image.english, *image.chinese):
             before = found.get(text.lower())
             found[text.lower()] = _Meaning(before.stated if before else {}, dict(image.sides))

@@ -25,6 +25,7 @@ METEOR = {"tempo": 1, "density": -1, "register": 1, "leaps": 1}
         ("a very slow, slow piece", {"tempo": [0, 0]}, {}), ("120 bpm, 8 bars", {"bpm": 120, "bars": 8}, {}),
         ("速度90，写32小节，约20秒", {"bpm": 90, "bars": 32, "seconds": 20}, {}),
         ("a waltz for piano and strings", {"metre": [2, 2], "tempo": [3, 5], "programs": ["piano", "strings"]}, {}),
+        ("a jazz tune with saxophone", {}, {}),
         ("highway, below, slowpoke, breakfast", {}, {}), ("in 13/4 time", {}, {}), ("雨", {}, {}), ("", {}, {}),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ def test_splits_are_large_enough_and_balanced_over_categories() -> None:
     assert set(count) == set(SPLITS) and count["test"] >= 120 and count["validation"] >= 60
     assert {image.split for image in load_lexicon(MORE)} == {"train"}
     ours = load_lexicon(LEXICON)
-    assert {image.category for image in IMAGES} == {image.category for image in ours}
+    assert {image.category for image in IMAGES} == {image.category for image in ours} | {"instruments"}
     for category in {image.category for image in ours}:
         here = Counter(image.split for image in ours if image.category == category)
         total = sum(here.values())
