@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import symusic
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.music_attributes import (
     ATTRIBUTES,
     KEY_NAMES,
+    MAJOR_PROFILE,
+    MINOR_PROFILE,
     asked_bin,
     bins_of,
     find_key,
@@ -85,6 +87,7 @@ def test_no_key_where_none_is_better_than_another() -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(4664, 2)  # B flat minor and D minor fit alike
 @given(st.integers(0, 2**32 - 1), st.integers(-24, 24))
 def test_a_transposed_roll_measures_as_the_transposed_measurement(seed: int, semitones: int) -> None:
     rng = np.random.default_rng(seed)
@@ -92,6 +95,9 @@ def test_a_transposed_roll_measures_as_the_transposed_measurement(seed: int, sem
     codes = roll(notes)
     moved = transpose_codes(codes, semitones)
     assert moved is not None
+    profiles = [np.roll(profile, k) for profile in (MAJOR_PROFILE, MINOR_PROFILE) for k in range(12)]
+    best = sorted(np.corrcoef([pitch_class_weights(codes), *profiles])[0, 1:])
+    assume(best[-1] - best[-2] > 1e-9)  # of two keys that fit alike either may be found
     expected, found = transposed(measure_roll(codes), semitones), measure_roll(moved)
     assert found["mode"] == expected["mode"] and found["key"] == expected["key"]
     for name in ("density", "register", "polyphony", "range", "dynamics", "sustain", "leaps"):
