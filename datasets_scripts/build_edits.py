@@ -261,8 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--generated", type=int, default=20_000, metavar="N", help="pieces made by rule (default %(default)s)"
     )
     parser.add_argument(
-        "--music", nargs="*", action="extend", default=[], metavar="PATH", help="files and folders of MIDI, MusicXML, alphaTex"
-    )
+        "--music", nargs="*", action="extend", default=[], metavar="PATH",
+        help="files and folders of MIDI, MusicXML, alphaTex",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="decides pieces, edits and wordings (default %(default)s)")
     parser.add_argument(
         "--per-piece", type=int, default=1, metavar="N", help="edits of each piece (default %(default)s)"

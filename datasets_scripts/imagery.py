@@ -1,10 +1,10 @@
 """The lexicon of images: pictures in words, each with what it suggests of music, and which images fit a piece.
 
-`imagery_lexicon.tsv` is written by hand, in English and Chinese; `imagery_lexicon_more.tsv` has
-more images to learn from, whose writers knew of the held-out ones the names alone, so as to stay away from them. A suggestion is a side of the median piece: `tempo+`
-is faster than the median, `register-` lower, `mode-` minor. The reason beside it says why. Images that mean nearly the
-same form a family, and whole families go to train, validation or test, so that an image of the test has no near-synonym
-that was ever trained on.
+`imagery_lexicon.tsv` is written by hand, in English and Chinese; `imagery_lexicon_more.tsv` has more images to learn
+from, whose writers knew of the held-out ones the names alone, so as to stay away from them. A suggestion is a side of
+the median piece: `tempo+` is faster than the median, `register-` lower, `mode-` minor. The reason beside it says why.
+Images that mean nearly the same form a family, and whole families go to train, validation or test, so that an image of
+the test has no near-synonym that was ever trained on.
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ class TextWishes(nn.Module):
         gate = self.gate.float()
         part = pooled @ gate[:-1] + gate[-1]
         seen = (pooled - self.middle.float()) @ self.spread.float()
-        near = torch.exp(-(torch.cdist(seen, self.centres.float()) ** 2) / 2)  # (B, M)
+        centres = self.centres.float()
+        apart = (seen**2).sum(1, keepdim=True) + torch.linalg.vector_norm(centres, dim=1) ** 2 - 2 * seen @ centres.T
+        near = torch.exp(-apart.clamp(min=0) / 2)  # (B, M)
         return part.clamp(0, 1), (near @ self.suggests.float()).clamp(-1, 1)
 
     def hear(self, text: TextTriple, statistics: BridgeStatistics) -> Wishes:
