@@ -130,7 +130,7 @@ class AutoregressiveLevel(LevelGenerator):
             chosen = guess.index_put((row, i), torch.where(hidden[m, i], choice, given[m, i]))
             wrong = chosen != guess
             first = torch.where(wrong.any(1), wrong.long().argmax(1), n)[:, None]
-            goes_on = wrong.any(1, keepdim=True) & hidden[left] & (place > first) & (place % rows == first % rows)
+            goes_on = hidden[left] & (place > first) & (place % rows == first % rows)
             sounds = chosen.gather(1, first.clamp(max=n - 1)) > 0
             cells[left] = torch.where(goes_on, sounds.long(), chosen)
             right[left] = first[:, 0] + 1
