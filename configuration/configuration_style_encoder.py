@@ -28,7 +28,8 @@ class StyleEncoderConfig(PreTrainedConfig):
         hidden_size: Width inside the heads.
         num_query_layers: Layers in which the learned queries attend over the feature map.
         num_attention_heads: Their heads.
-        style_maps: Feature maps, spread evenly over the depth of the backbone, whose statistics make the style.
+        style_maps: Feature maps, spread evenly over the depth of the backbone, whose statistics make the style; all of
+            them where there are no more.
         ignore_targets: Targets that are not learnt, of `embed`, `pooled`, `mask`; given ones are passed over.
         loss_weights: Weights of the parts of the loss, of `embed`, `pooled`, `mask`, `style`, `match`; a part that is
             not named keeps its default.

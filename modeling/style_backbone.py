@@ -42,7 +42,8 @@ def build_backbone(model_name: str, model_args: Mapping[str, Any]) -> nn.Module:
 def map_indices(backbone: nn.Module, count: int) -> tuple[list[int], list[int]]:
     """Which of the backbone's stages are looked at, spread over its depth with the last among them; their channels."""
     channels = [stage["num_chs"] for stage in list(backbone.feature_info)]  # type: ignore[arg-type]
-    spots = torch.linspace(0, len(channels) - 1, count + 1)[1:]
+    first = 0 if count >= len(channels) else 1  # as many as there are stages: all of them
+    spots = torch.linspace(0, len(channels) - 1, count + first)[first:]
     indices = sorted({round(float(spot)) for spot in spots})
     return indices, [channels[index] for index in indices]
 

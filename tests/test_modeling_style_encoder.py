@@ -355,3 +355,16 @@ def test_targets_of_another_shape_show_both() -> None:
     inputs["target_embed"] = inputs["target_embed"][:, :3]
     with pytest.raises(ValueError, match=r"target_embed has the shape \(2, 3, 12\), the model gives \(2, 4, 12\)"):
         model(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(1, [4]), (2, [2, 4]), (3, [1, 3, 4]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])]
+)
+def test_maps_of_the_style_are_spread_over_the_depth_and_all_where_so_many_are_asked_for(
+    count: int, wanted: list[int]
+) -> None:
+    from intermezzo.modeling.style_backbone import build_backbone, map_indices
+
+    backbone = build_backbone("test_efficientnet", {})
+    indices, channels = map_indices(backbone, count)
+    assert indices == wanted and channels == [backbone.feature_info[k]["num_chs"] for k in wanted]
