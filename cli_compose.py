@@ -32,6 +32,10 @@ def compose(
     ] = None,
     bars: Annotated[int | None, typer.Option(help="Bars; without it what the words say, or 16.")] = None,
     num_samples: Annotated[int, typer.Option(help="How many different songs for each.")] = 1,
+    tries: Annotated[
+        int,
+        typer.Option(help="For words that paint a picture: write so many songs for each, keep the one most like it."),
+    ] = 3,
     out: Annotated[Path, typer.Option(help="Folder for NAME.mid, NAME.png, NAME.txt (and NAME.wav).")] = Path("out"),
     seed: Annotated[int, typer.Option(help="The same seed composes the same.")] = 0,
     cfg: Annotated[
@@ -72,9 +76,9 @@ def compose(
 
     results = run(
         texts or None, picture=picture, out=out, wav=wav, soundfont=soundfont, museformer=museformer, bridge=bridge,
-        style_encoder=style_encoder, device=device, progress=True, bars=bars, num_samples=num_samples, seed=seed,
-        cfg=cfg, steps=steps, temperature=temperature, top_p=top_p, tempo=tempo, metre=metre, key=key, program=program,
-        bar_parallel=bar_parallel,
+        style_encoder=style_encoder, device=device, progress=True, bars=bars, num_samples=num_samples, tries=tries,
+        seed=seed, cfg=cfg, steps=steps, temperature=temperature, top_p=top_p, tempo=tempo, metre=metre, key=key,
+        program=program, bar_parallel=bar_parallel,
     )  # fmt: skip
     _show(results)
 

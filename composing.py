@@ -21,6 +21,7 @@ from .composing_songs import Song, make_song, write_song
 from .composing_words import Asked, ask, read_key, read_programs, spell_emoji, unread_writing
 from .processing.errors import InputError
 from .processing.music_attributes import METRES
+from .processing.music_wishes import sides_agreement
 from .reading_outputs import unique_name
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class ComposeSettings:
     Attributes:
         bars: Of each song; left out, what the words say, or 16.
         num_samples: Songs for each prompt.
+        tries: Songs written for each of them where the words paint a picture; the one is kept that has most of what the
+            bridge hears in it.
         seed: The same prompt, settings and seed make the same songs.
         cfg: How closely the words are followed; 1 is as learnt, `None` the model's own choice.
         steps: Of the bridge, 1 to 1000; `None`: the model's own choice.
@@ -57,6 +60,7 @@ class ComposeSettings:
 
     bars: int | None = None
     num_samples: int = 1
+    tries: int = 3
     seed: int = 0
     cfg: float | None = None
     steps: int | None = None
@@ -75,8 +79,8 @@ class ComposeSettings:
             InputError: Which one, and what it may be.
         """
         limits: dict[str, tuple[float, float]] = {
-            "bars": (1, MAX_BARS), "num_samples": (1, 1000), "seed": (0, 2**62), "cfg": (0, 100), "steps": (1, 1000),
-            "temperature": (0, 100), "top_p": (1e-6, 1),
+            "bars": (1, MAX_BARS), "num_samples": (1, 1000), "tries": (1, 20), "seed": (0, 2**62), "cfg": (0, 100),
+            "steps": (1, 1000), "temperature": (0, 100), "top_p": (1e-6, 1),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -301,24 +305,31 @@ def _compose_one(
         result.notes.append(f"no text of more than {LEARNT_BARS} bars was learnt: the music may lose its thread")
     device = parts.museformer.device
     moved = {name: value.to(device) for name, value in triple.items()}
-    rows = max(1, _PARALLEL_ROWS // bars) if settings.bar_parallel else _ROWS
+    pictured = parts.pictured(moved, sides)
+    tries = settings.tries if pictured else 1
+    rows = max(1, (_PARALLEL_ROWS // bars if settings.bar_parallel else _ROWS) // tries)
     header = _header(parts.music, settings, result.asked)
     # All bars at once are a matter of seconds, and have no bar that could be said to be next.
-    with _progress(bars * settings.num_samples, progress and not settings.bar_parallel) as bar:
+    with _progress(bars * settings.num_samples * tries, progress and not settings.bar_parallel) as bar:
         for start in range(0, settings.num_samples, rows):
             count = min(rows, settings.num_samples - start)
             generator = torch.Generator(device).manual_seed(settings.seed + 7919 * start)
             began = time.perf_counter()
-            plan = parts.plan(moved, bars, count, settings.cfg, settings.steps, generator, sides)
+            plan = parts.plan(moved, bars, count * tries, settings.cfg, settings.steps, generator, sides)
             ids = parts.museformer.write(
                 bars, summary_tokens=plan, header=header, grammar=_watched(parts.music.grammar, bar),
                 temperature=settings.temperature, top_p=settings.top_p, banned=wishes.banned or None,
                 parallel=settings.bar_parallel, generator=generator,
             )  # fmt: skip
             seconds = (time.perf_counter() - began) / count
-            for row in ids.cpu().numpy():
+            found = ids.cpu().numpy()
+            for first in range(0, len(found), tries):
                 number = f"-{len(result.songs) + 1}" if settings.num_samples > 1 else ""
-                song = make_song(parts.music, row, f"{result.name}{number}", seconds, wishes.key)
+                every = (
+                    make_song(parts.music, row, f"{result.name}{number}", seconds, wishes.key)
+                    for row in found[first : first + tries]
+                )
+                song = max(every, key=lambda one: sides_agreement(pictured, one.values))
                 result.notes += [f"{song.name}: {song.note}"] if song.note else []
                 result.songs.append(song)
 

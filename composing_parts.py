@@ -119,6 +119,22 @@ class Composer:
             raise InputError(None, f"SummaryBridge can not take this: {' '.join(str(error).split())}") from error
         return plan.reshape(num_samples, count * window, -1)[:, :bars]
 
+    def pictured(self, triple: Mapping[str, Any], sides: Mapping[str, int] | None = None) -> dict[str, float]:
+        """Sides by attribute, −1 … 1, that a text suggests as a picture; none where it is none.
+
+        Args:
+            triple, sides: As `plan` takes them.
+        """
+        import torch
+
+        if not triple:
+            return {}
+        from .modeling.text_wishes import pictured_sides
+
+        known = torch.tensor([[float((sides or {}).get(name, 0)) for name in SIDED]])
+        found = pictured_sides(self.bridge, **triple, sides=known)[0].tolist()
+        return {name: side for name, side in zip(SIDED, found, strict=True) if side}
+
 
 def load_composer(
     museformer: str | Path | None = None,

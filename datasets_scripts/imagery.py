@@ -1,7 +1,8 @@
 """The lexicon of images: pictures in words, each with what it suggests of music, and which images fit a piece.
 
 `imagery_lexicon.tsv` is written by hand, in English and Chinese; `imagery_lexicon_more.tsv` has more images to learn
-from, whose writers knew of the held-out ones the names alone, so as to stay away from them. A suggestion is a side of
+from, whose writers knew of the held-out ones the names alone, so as to stay away from them, and `imagery_sides.tsv`
+still more, written likewise: two phrases in each language and seven sides, without a reason. A suggestion is a side of
 the median piece: `tempo+` is faster than the median, `register-` lower, `mode-` minor. The reason beside it says why.
 Images that mean nearly the same form a family, and whole families go to train, validation or test, so that an image of
 the test has no near-synonym that was ever trained on.
@@ -24,6 +25,7 @@ from ..processing.music_wishes import SIDED, side_strength
 
 LEXICON = Path(__file__).with_name("imagery_lexicon.tsv")
 MORE = Path(__file__).with_name("imagery_lexicon_more.tsv")
+SIDES = Path(__file__).with_name("imagery_sides.tsv")
 COLUMNS = ("id", "category", "family", "split", "english", "chinese", "suggests", "reason")
 SPLITS = ("train", "validation", "test")
 #: A piece must lie this far on the suggested side, in quartiles: nobody hears a hair's breadth.
@@ -117,6 +119,36 @@ def _read(path: Path) -> tuple[Image, ...]:
             return tuple(_image(row, path, line) for line, row in enumerate(reader, start=2))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "can not be read as a table of images in UTF-8") from error
+
+
+@lru_cache(maxsize=2)
+def load_sides(path: str | Path = SIDES) -> tuple[Image, ...]:
+    """Images to learn from, of a table with the columns english, chinese and sides, all in the training split.
+
+    Sides are seven signs, `+`, `-` or `0` for neither, of `SIDED` in turn.
+
+    Raises:
+        InputError: The table can not be read, or a line is wrong; it is named.
+    """
+    path = Path(path)
+    try:
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(path, "can not be read as a table of images in UTF-8") from error
+    if first.split("\t") != ["english", "chinese", "sides"]:
+        raise InputError(path, "the first line must name the columns english, chinese, sides")
+    found = []
+    for number, line in enumerate(lines, start=2):
+        fields = line.split("\t")
+        words = [tuple(part.strip() for part in field.split("|")) for field in fields[:2]]
+        signs = fields[2] if len(fields) == 3 else ""
+        if len(words) != 2 or not all(map(all, words)) or len(signs) != len(SIDED) or set(signs) - set("+-0"):
+            raise InputError(
+                path, f"line {number}: write english, chinese and {len(SIDED)} signs of + - 0 between tabs"
+            )
+        sides = {name: 1 if sign == "+" else -1 for name, sign in zip(SIDED, signs, strict=True) if sign != "0"}
+        found.append(Image(f"sides-{number}", "", f"sides-{number}", "train", words[0], words[1], sides, ""))
+    return tuple(found)
 
 
 def strengths(values: Mapping[str, Any]) -> dict[str, float | None]:

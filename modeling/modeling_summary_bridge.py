@@ -321,6 +321,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         noise_scale: float | None = None,
         generator: torch.Generator | None = None,
         sides: torch.Tensor | None = None,
+        text_second: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Summaries for texts, to be put into Museformer.
 
@@ -332,7 +333,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             guidance_scale, noise_scale: See the configuration.
             eta: 0: the first noise decides all; up to 1: every step draws some.
             generator: Of the noise; one seed, one result.
-            sides: `(B, 7)`, see `TextWishes.steer`.
+            sides, text_second: `(B, 7)` and `(B, T2)`, see `TextWishes.steer`.
 
         Returns:
             `(B · S, N, Z)` in Museformer's own units, the samples of one text one after the other.
@@ -352,8 +353,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         steps = 1 if config.single_step else steps
         text = self.text_triple(text_embed, text_pooled, text_mask).repeat(num_samples)
         bars = torch.ones(len(text.pooled), num_bars, dtype=torch.bool, device=text.pooled.device)
-        source, scheduler = self.source(text, bars), self.scheduler
-        parts = self._parts(text, guidance)
+        source, scheduler, parts = self.source(text, bars), self.scheduler, self._parts(text, guidance)
         every = bars.repeat(len(parts), 1)
         joined = TextTriple(*(torch.cat(same) for same in zip(*(vars(part).values() for part in parts), strict=True)))
         known, sources = self.listen(joined, every), self.source(joined, every)
@@ -363,7 +363,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             music = self._guided(sample, source, sources, t, known, guidance)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)
         if self.wishes is not None:
-            sample = self.wishes.steer(sample, text, self.statistics, sides)
+            sample = self.wishes.steer(sample, text, self.statistics, sides, text_second)
         return self.statistics.unwhiten(sample).to(self.dtype)
 
     @staticmethod

@@ -24,7 +24,10 @@ from .museformer_measures import CENTRES, MEASURES, SPREADS
 WISHES = ("tempo", "density", "register", "dynamics", "sustain", "leaps", "mode")
 NUM_KEYS = 12
 #: From this part on a text counts as a picture, and up to `MOSTLY` its stated wishes are heard, too.
-SOMEWHAT, MOSTLY = 0.3, 0.75
+SOMEWHAT, MOSTLY = 0.3, 0.65
+#: How far a picture moves an attribute, in quartiles from the median: beyond the first, for Museformer plays plans with
+#: some freedom, and what is moved to the quartile alone ends on the other side more often.
+BEYOND = 1.6
 #: Farthest that an attribute is moved, in quartiles.
 FARTHEST = 4.0
 _FIRST_CLASS = MEASURES.index("pitch_class_0")
@@ -47,6 +50,33 @@ class Wishes:
     pictured: torch.Tensor
 
 
+class PictureSides(nn.Module):
+    """What a picture in words suggests, by those that are known and stand near it: a kernel over a text's space.
+
+    Args:
+        text_size: T, width of the text's embedding.
+        num_images: M, texts of images that it compares with.
+
+    Attributes:
+        centres: `(M, T)` texts of images, less `middle` and times `spread` `(T, T)`, in widths of the kernel.
+        suggests: `(M, 7)` what each adds to the sides of texts beside it.
+    """
+
+    def __init__(self, text_size: int, num_images: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.zeros(num_images, text_size))
+        self.register_buffer("middle", torch.zeros(text_size))
+        self.register_buffer("spread", torch.eye(text_size))
+        self.register_buffer("suggests", torch.zeros(num_images, len(WISHES)))
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Sides `(B, 7)` of texts `(B, T)`, not yet cut off at −1 and 1."""
+        seen = (pooled.float() - self.middle.float()) @ self.spread.float()
+        centres = self.centres.float()
+        apart = (seen**2).sum(1, keepdim=True) + torch.linalg.vector_norm(centres, dim=1) ** 2 - 2 * seen @ centres.T
+        return torch.exp(-apart.clamp(min=0) / 2) @ self.suggests.float()
+
+
 class TextWishes(nn.Module):
     """Reads wishes and moves plans. It is fitted after the bridge (`train.summary_bridge_wishes`), which it leaves.
 
@@ -54,11 +84,11 @@ class TextWishes(nn.Module):
         text_size: T, width of the text's embeddings.
         summary_size: Z, the first numbers of which are `museformer_measures.MEASURES`.
         hidden_size: Width of the network that reads what is stated.
-        num_images: M, texts of images that the kernel compares with.
+        num_images: Texts of images that pictures are compared with.
+        second_size: Width of another text encoder's embedding, in which they are compared, too; 0: there is none.
 
     Attributes:
-        centres: `(M, T)` texts of images, less `middle` and times `spread` `(T, T)`, in widths of the kernel.
-        suggests: `(M, 7)` what each adds to the sides of texts beside it.
+        pictures, second: What pictures suggest, by either encoder.
         gate: `(T + 1,)` line to how much of a picture a text is.
         probe: `(Z + 1, 6)` from a mean plan and 1 to attributes.
         moves: `(6, Z)` the most usual way to change each by 1 and no other.
@@ -66,9 +96,13 @@ class TextWishes(nn.Module):
         profiles: `(2, 12)` shares of pitch classes in C major and in C minor.
     """
 
-    def __init__(self, text_size: int, summary_size: int, hidden_size: int, num_images: int) -> None:
+    def __init__(
+        self, text_size: int, summary_size: int, hidden_size: int, num_images: int, second_size: int = 0
+    ) -> None:
         super().__init__()
-        self.sizes = (text_size, summary_size, num_images)
+        self.sizes = (text_size, summary_size)
+        self.pictures = PictureSides(text_size, num_images)
+        self.second = PictureSides(second_size, num_images) if second_size else None
         words = max(hidden_size * 5 // 8, 1)
         self.word = nn.Linear(text_size, words)
         self.fc1 = nn.Linear(text_size + 2 * words, hidden_size)
@@ -83,15 +117,14 @@ class TextWishes(nn.Module):
     def of(cls, config: Any) -> TextWishes | None:
         """As a configuration wants it; `None` where its `wish_size` is 0."""
         sizes = (config.text_size, config.summary_size, config.wish_size, config.wish_images)
-        return cls(*sizes) if config.wish_size else None
+        return cls(*sizes, config.second_text_size) if config.wish_size else None
 
     def defaults(self) -> dict[str, torch.Tensor]:
         """Buffers of a reader that hears no picture and moves nothing."""
-        t, z, m = self.sizes
+        t, z = self.sizes
         lines = len(WISHES) - 1
         return {
-            "centres": torch.zeros(m, t), "middle": torch.zeros(t), "spread": torch.eye(t),
-            "suggests": torch.zeros(m, len(WISHES)), "gate": torch.zeros(t + 1),
+            "gate": torch.zeros(t + 1),
             "probe": torch.zeros(z + 1, lines), "moves": torch.zeros(lines, z),
             "quartiles": torch.tensor([-1.0, 0.0, 1.0]).repeat(lines, 1),
             "profiles": torch.full((2, NUM_KEYS), 1 / NUM_KEYS),
@@ -113,22 +146,23 @@ class TextWishes(nn.Module):
         x = F.dropout(x, dropout / 2, dropout > 0)
         return self.out(x + F.gelu(self.fc2(x))).float()
 
-    def picture(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """How much of a picture texts `(B, T)` around 0 are, `(B,)`, and the sides they suggest `(B, 7)`, −1 … 1."""
-        gate = self.gate.float()
-        part = pooled @ gate[:-1] + gate[-1]
-        seen = (pooled - self.middle.float()) @ self.spread.float()
-        centres = self.centres.float()
-        apart = (seen**2).sum(1, keepdim=True) + torch.linalg.vector_norm(centres, dim=1) ** 2 - 2 * seen @ centres.T
-        near = torch.exp(-apart.clamp(min=0) / 2)  # (B, M)
-        return part.clamp(0, 1), (near @ self.suggests.float()).clamp(-1, 1)
+    def picture(self, pooled: torch.Tensor, second: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """How much of a picture texts `(B, T)` around 0 are, `(B,)`, and the sides they suggest `(B, 7)`, −1 … 1.
 
-    def hear(self, text: TextTriple, statistics: BridgeStatistics) -> Wishes:
-        """Wishes of texts."""
+        With what the second encoder says of them `(B, T2)`, the mean of both is taken.
+        """
+        gate = self.gate.float()
+        part, sides = pooled @ gate[:-1] + gate[-1], self.pictures(pooled)
+        if second is not None and self.second is not None:
+            sides = (sides + self.second(second)) / 2
+        return part.clamp(0, 1), sides.clamp(-1, 1)
+
+    def hear(self, text: TextTriple, statistics: BridgeStatistics, second: torch.Tensor | None = None) -> Wishes:
+        """Wishes of texts; `second` `(B, T2)` is what another encoder says of them."""
         embed, pooled = statistics.embed(text.embed), statistics.pooled(text.pooled)
         read = self.read(embed, pooled, text.mask)
         odds, values, key = read.split([len(WISHES), len(WISHES), 1 + NUM_KEYS], dim=-1)
-        part, sides = self.picture(pooled)
+        part, sides = self.picture(pooled, second)
         present = text.present[:, None]
         stated = (odds > 0) & (part < MOSTLY)[:, None] & present
         sides = sides * ((part > SOMEWHAT)[:, None] & present & ~stated)
@@ -137,8 +171,9 @@ class TextWishes(nn.Module):
     # --- Moving -------------------------------------------------------------------------------------------------------
 
     def steer(
-        self, plan: torch.Tensor, text: TextTriple, statistics: BridgeStatistics, sides: torch.Tensor | None = None
-    ) -> torch.Tensor:
+        self, plan: torch.Tensor, text: TextTriple, statistics: BridgeStatistics, sides: torch.Tensor | None = None,
+        second: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Whitened plans `(B, N, Z)`, all bars of each moved alike, until their means have what the texts want.
 
         Args:
@@ -147,19 +182,27 @@ class TextWishes(nn.Module):
             statistics: Of the bridge.
             sides: `(B / S, 7)`, −1 … 1, of `WISHES`: what texts are known to suggest, each for S plans one after the
                 other. It goes before what they are heard to suggest, not before what is heard to be stated; 0: unknown.
+            second: `(B / S, T2)`, what another encoder says of them.
+
+        Raises:
+            ValueError: `second` is of another shape.
         """
-        wishes = self.hear(text, statistics)
+        if second is not None and self.second is not None:
+            wanted, own = len(self.second.middle), tuple(second.shape)
+            if len(own) != 2 or own[1] != wanted or not own[0] or len(plan) % own[0]:
+                raise ValueError(f"text_second has the shape {own}; wanted (B, {wanted})")
+            second = second.repeat_interleave(len(plan) // len(second), 0)
+        wishes = self.hear(text, statistics, second)
         if sides is not None:
-            known = sides.to(wishes.pictured).repeat_interleave(len(plan) // max(len(sides), 1), 0)
-            wishes.pictured = torch.where((known != 0) & ~wishes.stated, known, wishes.pictured)
+            _know(wishes, sides.repeat_interleave(len(plan) // max(len(sides), 1), 0))
         return self.move(plan, wishes, statistics)
 
     def move(self, plan: torch.Tensor, wishes: Wishes, statistics: BridgeStatistics) -> torch.Tensor:
-        """See `steer`. What is stated is moved to its value, what is pictured to its side if it is not there yet."""
+        """See `steer`. What is stated is moved to its value, what is pictured beyond its quartile if not there yet."""
         lines = len(WISHES) - 1
         probe, quartiles = self.probe.float(), self.quartiles.float()
         now = plan.mean(1) @ probe[:-1] + probe[-1]  # (B, 6)
-        side = wishes.pictured[:, :lines]
+        side = BEYOND * wishes.pictured[:, :lines]
         low, middle, high = quartiles.unbind(1)
         edge = middle + torch.where(side > 0, side * (high - middle), side * (middle - low))
         lack = side.sign() * ((edge - now) * side.sign()).clamp(min=0)
@@ -183,4 +226,29 @@ class TextWishes(nn.Module):
         return plan
 
 
-__all__ = ["NUM_KEYS", "WISHES", "TextWishes", "Wishes"]
+def _know(wishes: Wishes, sides: torch.Tensor) -> None:
+    """Puts sides `(B, 7)` that are known in place of those that are suggested; 0: unknown."""
+    known = sides.to(wishes.pictured)
+    wishes.pictured = torch.where((known != 0) & ~wishes.stated, known, wishes.pictured)
+
+
+@torch.no_grad()
+def pictured_sides(
+    bridge: Any, text_embed: torch.Tensor, text_pooled: torch.Tensor, text_mask: torch.Tensor | None = None,
+    text_second: torch.Tensor | None = None, sides: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Sides `(B, 7)`, −1 … 1, to which a SummaryBridge moves plans of texts that are pictures; 0 where to none.
+
+    Args:
+        bridge: `SummaryBridgeModel`.
+        text_embed, text_pooled, text_mask, text_second, sides: As it takes them, for B texts.
+    """
+    if bridge.wishes is None:
+        return torch.zeros(len(text_pooled), len(WISHES), device=text_pooled.device)
+    wishes = bridge.wishes.hear(bridge.text_triple(text_embed, text_pooled, text_mask), bridge.statistics, text_second)
+    if sides is not None:
+        _know(wishes, sides)
+    return wishes.pictured
+
+
+__all__ = ["BEYOND", "NUM_KEYS", "WISHES", "PictureSides", "TextWishes", "Wishes", "pictured_sides"]

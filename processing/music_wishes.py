@@ -126,6 +126,20 @@ def side_strength(name: str, value: Any) -> float | None:
     return max(-2.0, min(2.0, strength))
 
 
+def sides_agreement(sides: Mapping[str, float], values: Mapping[str, Any] | None) -> float:
+    """How much of what is suggested a piece has: of several the one with most can be kept.
+
+    Each side that it lies on counts as much as the side weighs (-1 to 1), and how far on it a hundredth of that.
+    """
+    total = 0.0
+    for name, side in sides.items() if values else ():
+        strength = side_strength(name, values.get(name)) if side and values else None
+        if strength is not None:
+            there = strength if side > 0 else -strength
+            total += abs(side) * ((there > 0) + 0.01 * max(-1.0, min(1.0, there)))
+    return total
+
+
 def sides_kept(sides: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, bool]:
     """Whether music lies on the sides that were asked for.
 

@@ -59,11 +59,13 @@ class SummaryBridgeProcessor(ProcessorMixin):
         num_tokens: L, places of the sequence.
         prefix: Put before each text, as some encoders want.
         bare: Read titles and pictures without the words that ask for them; see `bare`.
+        second_encoder: Another one, that is also asked what pictures in words are like; "": none is. Where it can not
+            be loaded, that is said once, and the first is heard alone.
     """
 
     def __init__(
         self, text_encoder: str = DEFAULT_ENCODER, num_tokens: int = 16, prefix: str = "", bare: bool = False,
-        **kwargs: Any,
+        second_encoder: str = "", **kwargs: Any,
     ) -> None:  # fmt: skip
         if num_tokens < 1:
             raise InputError(None, f"num_tokens must be 1 or more, got {num_tokens}")
@@ -71,12 +73,13 @@ class SummaryBridgeProcessor(ProcessorMixin):
         self.num_tokens = num_tokens
         self.prefix = prefix
         self.bare = bare
+        self.second_encoder = second_encoder
         super().__init__(**kwargs)
 
     @property
     def model_input_names(self) -> list[str]:
         """What `__call__` gives."""
-        return ["text_embed", "text_pooled", "text_mask"]
+        return [*_TRIPLE, "text_second"] if self.second_encoder else list(_TRIPLE)
 
     def __call__(
         self, text: str | Sequence[str] | None = None, return_tensors: str | None = "pt", **kwargs: Any
@@ -89,7 +92,8 @@ class SummaryBridgeProcessor(ProcessorMixin):
             **kwargs: Not used; there for pipelines.
 
         Returns:
-            `text_embed` float32 `(B, L, T)`, `text_pooled` float32 `(B, T)` and `text_mask` int64 `(B, L)`.
+            `text_embed` float32 `(B, L, T)`, `text_pooled` float32 `(B, T)` and `text_mask` int64 `(B, L)`; with a
+            second encoder that can be loaded `text_second` float32 `(B, T2)`, too.
 
         Raises:
             InputError: No text, an empty one, or an encoder that can not be loaded.
@@ -100,20 +104,25 @@ class SummaryBridgeProcessor(ProcessorMixin):
         if not texts:
             raise InputError(None, "there is no text; say what the music should be like")
         texts = [self.clean(one) for one in texts]
-        found = self.encode([bare(one) for one in texts] if self.bare else texts)
+        texts = [bare(one) for one in texts] if self.bare else texts
+        found, second = self.encode(texts), self.encode_second(texts)
         data = {"text_embed": found.embed, "text_pooled": found.pooled, "text_mask": found.mask.astype(np.int64)}
-        return BatchFeature(data, tensor_type=return_tensors)
+        return BatchFeature(data if second is None else {**data, "text_second": second}, tensor_type=return_tensors)
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Texts as they are to the encoder's triple; the encoder is loaded at the first call."""
-        encoder = _ENCODERS.get(self._key)
-        if encoder is None:
-            encoder = _ENCODERS[self._key] = load_text_encoder(self.text_encoder, self.num_tokens, self.prefix)
-        return encoder(texts)
+        return _encoder(self.text_encoder, self.num_tokens, self.prefix)(texts)
 
-    @property
-    def _key(self) -> tuple[str, int, str]:
-        return self.text_encoder, self.num_tokens, self.prefix
+    def encode_second(self, texts: Sequence[str]) -> np.ndarray | None:
+        """What the second encoder says of texts, float32 `(N, T2)`; `None` where there is none."""
+        if not self.second_encoder or self.second_encoder in _MISSING:
+            return None
+        try:
+            return _encoder(self.second_encoder, 1, "")(texts).pooled
+        except InputError as error:
+            _MISSING.add(self.second_encoder)
+            warnings.warn(f"{error.message}; pictures in words are understood a little worse", stacklevel=3)
+            return None
 
     @staticmethod
     def clean(text: str) -> str:
@@ -155,11 +164,21 @@ class SummaryBridgeProcessor(ProcessorMixin):
         if not all(np.isfinite(x).all() for x in arrays):
             raise InputError(None, "the triple holds values that are no finite numbers")
         values = [arrays[0].astype(np.float32), arrays[1].astype(np.float32), (arrays[2] > 0.5).astype(np.int64)]
-        return BatchFeature(dict(zip(self.model_input_names, values, strict=True)), tensor_type=return_tensors)
+        return BatchFeature(dict(zip(_TRIPLE, values, strict=True)), tensor_type=return_tensors)
 
 
+_TRIPLE = ("text_embed", "text_pooled", "text_mask")
 #: Encoders that are loaded, by their settings: a processor stays small enough to be copied and saved.
 _ENCODERS: dict[tuple[str, int, str], Any] = {}
+#: Second encoders that could not be loaded.
+_MISSING: set[str] = set()
+
+
+def _encoder(spec: str, num_tokens: int, prefix: str) -> Any:
+    key = (spec, num_tokens, prefix)
+    if key not in _ENCODERS:
+        _ENCODERS[key] = load_text_encoder(*key)
+    return _ENCODERS[key]
 
 
 def _array(value: Any) -> np.ndarray:

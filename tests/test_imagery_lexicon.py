@@ -18,6 +18,7 @@ from intermezzo.datasets_scripts.imagery import (
     ImageSet,
     draw_images,
     load_lexicon,
+    load_sides,
     strengths,
 )
 from intermezzo.processing.errors import InputError
@@ -90,10 +91,27 @@ def test_no_name_of_a_held_out_image_is_in_words_of_another_split() -> None:
     found = []
     for held in (image for image in IMAGES if image.split != "train"):
         name = re.compile(rf"\b{re.escape(bare(held.english[0]))}\b")
-        for other in (image for image in IMAGES if image.split != held.split):
+        for other in (image for image in (*IMAGES, *load_sides()) if image.split != held.split):
             found += [(held.id, p) for p in other.english if name.search(p.lower())]
             found += [(held.id, p) for p in other.chinese if held.chinese[0] in p]
     assert found == []
+
+
+def test_more_images_have_two_phrases_and_several_sides_and_are_there_once() -> None:
+    more = load_sides()
+    assert len(more) > 5000 and {image.split for image in more} == {"train"}
+    for image in more:
+        assert len(image.english) == len(image.chinese) == 2 and len(image.sides) >= 3, image
+        assert all(ENGLISH.fullmatch(phrase) for phrase in image.english), image.english
+        assert all(CHINESE.fullmatch(phrase) for phrase in image.chinese), image.chinese
+    for language in ("en", "zh"):
+        words = Counter(bare(image.phrases(language)[0]) for image in more)
+        assert [phrase for phrase, count in words.items() if count > 1] == []
+        held = {bare(p) for image in IMAGES if image.split != "train" for p in image.phrases(language)}
+        assert not held & {bare(p) for image in more for p in image.phrases(language)}
+    for name in SIDED:  # neither side can be guessed from the attribute alone
+        found = [image.sides[name] for image in more if name in image.sides]
+        assert 0.35 < sum(side > 0 for side in found) / len(found) < 0.65, name
 
 
 def test_every_phrase_is_in_the_file_as_written() -> None:
@@ -187,3 +205,31 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="can not be read as a table"):
         load_lexicon(binary)
+
+
+SIGNS = "a | b\t甲 | 乙\t++-0+-0"
+
+
+@pytest.mark.parametrize(
+    "line", [SIGNS[:-1], SIGNS + "+", SIGNS.replace("0", "1"), "a | \t甲\t+++++++", "a\t+++++++", ""]
+)
+def test_a_bad_line_of_sides_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "sides.tsv"
+    path.write_text(f"english\tchinese\tsides\n{SIGNS}\n", encoding="utf-8")
+    (image,) = load_sides(path)
+    assert (image.english, image.chinese) == (("a", "b"), ("甲", "乙"))
+    assert image.sides == {"tempo": 1, "density": 1, "register": -1, "sustain": 1, "leaps": -1}
+    bad = tmp_path / "bad.tsv"
+    bad.write_text(f"english\tchinese\tsides\n{SIGNS}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 3: write english, chinese and 7 signs"):
+        load_sides(bad)
+
+
+def test_what_is_no_table_of_sides_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.tsv"
+    empty.write_text("", encoding="utf-8")
+    for path in (tmp_path / "nothing.tsv", empty):
+        with pytest.raises(InputError, match="can not be read"):
+            load_sides(path)
+    with pytest.raises(InputError, match="must name the columns english, chinese, sides"):
+        load_sides(LEXICON)

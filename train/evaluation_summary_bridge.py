@@ -69,12 +69,13 @@ NOTES = {
     "tempo": "Tempo classes are Text2midi's; captions state quarters a minute. Keys: Krumhansl and Schmuckler's "
     "algorithm on the music written; the duplicate key is the one with the same notes.",
     "images": "Imagery: {images} images of {families} families, none of them and no near-synonym trained on, {each} "
-    "texts each; kept when the music lies on the suggested side of the training median.",
+    "texts each; kept when the music lies on the suggested side of the training median. Of {tries} songs for a text "
+    "the one is kept that has most of what the bridge heard in it.",
     "chance": "Shuffled prompts: the same music judged by other texts of its kind. All-zero plan: music after a plan "
     "of zeros, judged by the same texts.",
     "ceiling": "Own summaries: music after the summaries of the windows that the captions are spoken of.",
     "speed": "Speed: one song of {bars} bars at a time, {rounds} songs, least and greatest in place of an interval; "
-    "song_seconds goes from words to a MIDI file.",
+    "song_seconds goes from words to a MIDI file, song_seconds_of_picture with all tries.",
     "diversity": "Diversity: bar by bar, {samples} songs of each of {prompts} plain captions against held-out pieces.",
 }
 
@@ -89,6 +90,8 @@ class Options(Writing):
         each: Texts of each image and language.
         samples: Songs of one caption, for diversity.
         rounds: Songs that are timed.
+        tries: Songs written for a text that is a picture, as `compose` does; the one is kept that has most of what the
+            bridge heard in the text.
         quick: Leave out the rivals, the ceiling and MusPy.
     """
 
@@ -97,6 +100,7 @@ class Options(Writing):
     each: int = 2
     samples: int = 6
     rounds: int = 5
+    tries: int = 3
     quick: bool = False
 
 
@@ -294,7 +298,7 @@ def load_parts(
         museformer = load_music_model(museformer or str(ROOT / "checkpoints" / "museformer"), False)
     writer = MusicWriter(museformer, writing)
     if composer is None:
-        composer = load_composer(request.checkpoint, writer, None, options.guidance, options.steps)
+        composer = load_composer(request.checkpoint, writer, None, options.guidance, options.steps, options.tries)
     processor = getattr(composer, "processor", None)
     others = {k: load_composer(v, writer, processor) if isinstance(v, str) else v for k, v in rivals.items()}
     return writer, composer, others
@@ -348,6 +352,8 @@ def evaluate_summary_bridge(
     if isinstance(composer, BridgeComposer):
         speed = composer.speed([prompt.text for prompt in texts["attributes_en"]], options.rounds)
         report.figures |= {name: speed.pop(name) for name in ("bridge_ms", "song_seconds")}
+        pictures = [prompt.text for prompt in texts["imagery_en"]]
+        speed["song_seconds_of_picture"] = composer.picture_seconds(pictures, options.rounds)
         report.sections["speed"] = speed
     if not options.quick:
         compare_music({"plain captions": asked["attributes_en"].songs}, real, request, report)
@@ -365,7 +371,7 @@ def _add_notes(
     facts = {
         "windows": len(real), "pieces": len({song.group for song in real}), "each": options.each,
         "images": len({prompt.image for prompt in images}), "families": len({prompt.group for prompt in images}),
-        "bars": options.num_bars, "rounds": options.rounds,
+        "bars": options.num_bars, "rounds": options.rounds, "tries": options.tries,
     }  # fmt: skip
     shown = {
         "plain": True,

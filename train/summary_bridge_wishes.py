@@ -1,7 +1,7 @@
 """Stage `wishes` of SummaryBridge: fits `modeling.text_wishes` to a pack, beside a bridge that stays as it is.
 
-The plans' part and the pictures' part are worked out in closed form; the network that reads what is stated takes
-minutes. Images are those of the lexicon's training split, in its own words; those of others are never read.
+The plans' part and the pictures' part (`summary_bridge_pictures`) are worked out in closed form; the network that reads
+what is stated takes minutes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..datasets_scripts.caption_words import LANGUAGES
-from ..datasets_scripts.imagery import load_lexicon
 from ..modeling.museformer_measures import CENTRES, MEASURES, SPREADS
 from ..modeling.text_wishes import NUM_KEYS, WISHES, TextWishes
 from ..processing.errors import InputError
 from ..processing.music_wishes import QUARTILES, UNMARKED_DYNAMICS, side_strength
 from .summary_bridge_data import ATTRIBUTE_NAMES, BridgeWindows
+from .summary_bridge_pictures import MOST_IMAGES, fit_pictures, pictures_of
 
-#: Ridges: of the line from plans to attributes and back, of the gate, of the kernel over images.
-PROBE_RIDGE, MOVE_RIDGE, GATE_RIDGE, IMAGE_RIDGE = 1e-4, 1e-3, 0.1, 2.0
-#: How much of the spread between images is left where wordings of one image differ; width of the kernel.
-WORDING_FLOOR, KERNEL_WIDTH = 5.0, 0.5
-#: Sides that a picture suggests are scaled until the usual one among training images is so many quartiles from the
-#: median, and end at the first: most are moved that far, for music that is moved half as far keeps fewer of them.
-PUSH = 4.0
+#: Ridges of the line from plans to attributes and back.
+PROBE_RIDGE, MOVE_RIDGE = 1e-4, 1e-3
 
 
 def wish_values(values: np.ndarray) -> np.ndarray:
@@ -122,55 +116,6 @@ def _profiles(shares: np.ndarray, mode: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
-def fit_pictures(wishes: TextWishes, pooled: np.ndarray, picture: np.ndarray, image: Any, sides: np.ndarray) -> None:
-    """The gate, and the kernel ridge over images.
-
-    Each image counts once in each language, by the mean of its wordings. Directions in which wordings of one image
-    differ say nothing of it and are made small first, as speaker recognition does (A. Hatch, S. Kajarekar, A. Stolcke,
-    Interspeech 2006).
-
-    Args:
-        wishes: What is fitted.
-        pooled: Different texts around 0, `(N, T)`.
-        picture: How much of a picture each is, `(N,)`.
-        image: Image and language of each.
-        sides: `(N, 7)`.
-    """
-    wishes.gate.copy_(torch.from_numpy(_solve(pooled, picture[:, None], GATE_RIDGE)[:, 0]))
-    mine = np.flatnonzero(picture == 1)
-    names = sorted({image[k] for k in mine})
-    if len(names) != len(wishes.centres):
-        raise InputError(None, f"there are {len(names)} images, the model has room for {len(wishes.centres)}")
-    place = {name: number for number, name in enumerate(names)}
-    group = np.array([place[image[k]] for k in mine])
-    middle = pooled[mine].mean(0)
-    x = pooled[mine] - middle
-    centres, wanted = np.zeros((len(names), x.shape[1])), np.zeros((len(names), len(WISHES)))
-    np.add.at(centres, group, x)
-    centres /= np.bincount(group)[:, None]
-    wanted[group] = sides[mine]
-    within = (x - centres[group]).T @ (x - centres[group]) / len(x)
-    values, vectors = np.linalg.eigh(
-        within + WORDING_FLOOR * max(np.trace(within) / len(within), 1e-6) * np.eye(len(within))
-    )
-    spread = (vectors * values**-0.5) @ vectors.T
-    centres = centres @ spread
-    reach = KERNEL_WIDTH * (centres**2).sum(1).mean()
-    spread, centres = spread / np.sqrt(reach), centres / np.sqrt(reach)  # near 1, so that they can be kept in float16
-    near = np.exp(-_gaps(centres) / 2)
-    suggests = np.linalg.solve(near + IMAGE_RIDGE * np.eye(len(near)), wanted)
-    suggests *= PUSH / np.sqrt(((near @ suggests) ** 2).mean(0) + 1e-12)
-    found = {"centres": centres, "middle": middle, "spread": spread, "suggests": suggests}
-    for name, value in found.items():
-        getattr(wishes, name).copy_(torch.from_numpy(value))
-
-
-def _gaps(x: np.ndarray) -> np.ndarray:
-    """Squared distances between rows."""
-    squares = (x**2).sum(1)
-    return np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0)
-
-
 # --- What is stated ---------------------------------------------------------------------------------------------------
 
 
@@ -218,27 +163,9 @@ def fit_reader(
 # --- All together -----------------------------------------------------------------------------------------------------
 
 
-def pictures_of(statistics: Any, data: BridgeWindows, captions: _Captions, encode: Any) -> tuple[Any, ...]:
-    """Different texts around 0, how much of a picture each is, image and language, and sides; see `fit_pictures`.
-
-    With `encode`, images come from the lexicon as they are; captions of them, which put words around them, are left
-    out. Without, captions are all there is.
-    """
-    _, once = np.unique(captions.text, return_index=True)
-    once = once if encode is None else once[captions.picture[once] < 1]
-    pooled = np.asarray(data.pooled[captions.text[once]], dtype=np.float32)
-    picture, sides, image = captions.picture[once], captions.sides[once], [captions.image[k] for k in once]
-    if encode is not None:
-        images = [image for image in load_lexicon() if image.split == "train"]
-        found = [(i, k, text) for i in images for k in LANGUAGES for text in i.phrases(k)]
-        pooled = np.concatenate([pooled, encode([text for _, _, text in found]).pooled])
-        picture = np.concatenate([picture, np.ones(len(found))])
-        sides = np.concatenate([sides, [[i.sides.get(name, 0) for name in WISHES] for i, _, _ in found]])
-        image += [(i.id, language) for i, language, _ in found]
-    return statistics.pooled(torch.from_numpy(pooled)).numpy().astype(np.float64), picture, image, sides
-
-
-def with_wishes(model: Any, data: BridgeWindows, size: int, epochs: float, seed: int = 0, encode: Any = None) -> Any:
+def with_wishes(
+    model: Any, data: BridgeWindows, size: int, epochs: float, seed: int = 0, encode: Any = None, second: Any = None
+) -> Any:
     """A bridge like the one given, with the same weights, that also moves its plans to what texts want.
 
     Args:
@@ -248,19 +175,22 @@ def with_wishes(model: Any, data: BridgeWindows, size: int, epochs: float, seed:
         epochs: Passes of it over the captions.
         seed: Of its weights and draws.
         encode: The pack's text encoder, texts to `EncodedTexts`; without it, images are learnt from captions.
+        second: Another text encoder, texts to `(N, T2)` or to `None`; images are compared by it, too.
 
     Raises:
         InputError: The pack is of another kind of summaries, or has no images.
     """
     captions = _Captions(data)
-    pictures = pictures_of(model.statistics, data, captions, encode)
-    images = {pictures[2][k] for k in np.flatnonzero(pictures[1] == 1)}
+    pictures = pictures_of(model.statistics, data, captions, encode, second)
+    images = len(pictures.names())
     if not images:
         raise InputError(data.folder, "has no captions of images; make the pack with more windows")
     if data.summary_size < len(MEASURES):
         raise InputError(data.folder, f"has summaries of {data.summary_size} numbers; {len(MEASURES)} are measured")
     torch.manual_seed(seed)
-    config = type(model.config)(**{**model.config.to_dict(), "wish_size": size, "wish_images": len(images)})
+    sizes = {"wish_size": size, "wish_images": min(images, MOST_IMAGES)}
+    sizes["second_text_size"] = 0 if pictures.second is None else pictures.second.shape[1]
+    config = type(model.config)(**{**model.config.to_dict(), **sizes})
     found = type(model)(config).float()
     found.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("wishes.")}, strict=False)
     statistics, wishes = found.statistics, found.wishes
@@ -268,21 +198,22 @@ def with_wishes(model: Any, data: BridgeWindows, size: int, epochs: float, seed:
     means = statistics.whiten(torch.from_numpy(raw)).numpy().astype(np.float64)
     values = wish_values(np.asarray(data.values))
     fit_plans(wishes, means, raw.astype(np.float64), values)
-    fit_pictures(wishes, *pictures)
+    fit_pictures(wishes, pictures, seed)
     if epochs > 0:
         loss = fit_reader(wishes, statistics, data, captions, values, epochs)
-        print(f"wishes are read with a loss of {loss:.3f}; {len(images)} images and languages")
+        print(f"wishes are read with a loss of {loss:.3f}; {images} images and languages")
     return found.eval()
 
 
 def keep_with_wishes(
-    folder: str | Path, model: Any, data: BridgeWindows, size: int, epochs: float, seed: int, encode: Any = None
-) -> Any:
+    folder: str | Path, model: Any, data: BridgeWindows, size: int, epochs: float, seed: int, encode: Any = None,
+    second: Any = None,
+) -> Any:  # fmt: skip
     """`with_wishes`, kept in a folder in the model's own precision."""
-    found = with_wishes(model, data, size, epochs, seed, encode)
+    found = with_wishes(model, data, size, epochs, seed, encode, second)
     kept = getattr(torch, str(model.config.dtype or "float32").removeprefix("torch."), torch.float32)
     found.to(kept).save_pretrained(folder)
     return found.float()
 
 
-__all__ = ["fit_pictures", "fit_plans", "fit_reader", "keep_with_wishes", "wish_loss", "wish_values", "with_wishes"]
+__all__ = ["fit_plans", "fit_reader", "keep_with_wishes", "wish_loss", "wish_values", "with_wishes"]

@@ -68,6 +68,7 @@ class SummaryBridgeArguments:
     place_epochs: float = option(6.0, "passes over the captions to fit the texts' places; 0: the line alone")
     wish_size: int = option(256, "wishes: width of the network that reads what texts want")
     wish_epochs: float = option(6.0, "wishes: its passes over the captions")
+    second_encoder: str = option("e5", "wishes: another text encoder, by which pictures are compared, too; empty: none")
     num_prompts: int = option(16, "soft_prompt: words before the first bar")
     music: str = option("", "pack: folder made by build_midi --tokens")
     museformer: str = option("", "pack and soft_prompt: the frozen Museformer's folder")
@@ -308,10 +309,14 @@ def run_wishes(args: SummaryBridgeArguments, training: TrainingArguments) -> Any
     data = BridgeWindows(args.data, "train", args.limit)
     model = build_model(args, data)
     processor = processor_of(data.about)
-    encode = processor.encode if processor else None
-    settings = (args.wish_size, args.wish_epochs, training.seed, encode)
+    encode = second = None
+    if processor is not None:
+        processor.second_encoder = args.second_encoder
+        encode, second = processor.encode, processor.encode_second
+    settings = (args.wish_size, args.wish_epochs, training.seed, encode, second)
     found = keep_with_wishes(training.output_dir, model, data, *settings)
     if processor is not None:
+        processor.second_encoder = args.second_encoder if found.config.second_text_size else ""
         processor.bare = True  # as the lexicon's images were read
         processor.save_pretrained(training.output_dir)
     return found
