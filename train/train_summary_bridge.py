@@ -69,6 +69,7 @@ class SummaryBridgeArguments:
     wish_size: int = option(256, "wishes: width of the network that reads what texts want")
     wish_epochs: float = option(6.0, "wishes: its passes over the captions")
     second_encoder: str = option("e5", "wishes: another text encoder, by which pictures are compared, too; empty: none")
+    glosses: bool = option(True, "wishes: also hear what a dictionary says of Chinese words in English")
     num_prompts: int = option(16, "soft_prompt: words before the first bar")
     music: str = option("", "pack: folder made by build_midi --tokens")
     museformer: str = option("", "pack and soft_prompt: the frozen Museformer's folder")
@@ -318,6 +319,7 @@ def run_wishes(args: SummaryBridgeArguments, training: TrainingArguments) -> Any
     if processor is not None:
         processor.second_encoder = args.second_encoder if found.config.second_text_size else ""
         processor.bare = True  # as the lexicon's images were read
+        processor.glosses = args.glosses
         processor.save_pretrained(training.output_dir)
     return found
 
