@@ -1,4 +1,4 @@
-"""Chinese words by what a dictionary says of them in English: the real dictionary, its scripts, and texts of all kinds."""
+"""Chinese words by what a dictionary says of them in English: the real dictionary, and texts of all kinds."""
 
 from __future__ import annotations
 

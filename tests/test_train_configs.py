@@ -107,7 +107,7 @@ sys.stdout.write(f"{kind} {result.num_processes} step {result.step}\\n")
 sys.stdout.flush()
 os._exit(0)  # see ABORTED
 """
-#: What C++ says where gloo's threads are taken down while they run, now and then, after the work is done; it has nothing
+#: What C++ says where gloo's threads are taken down while they run, now and then, when the work is done. It has nothing
 #: to do with what is tested here, and what was begun can be gone on with.
 ABORTED = "terminate called without an active exception"
 
