@@ -8,20 +8,17 @@ print(result)
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .composing_parts import Composer, load_composer
 from .composing_report import attribute_table
-from .composing_songs import Song, make_song, write_song
-from .composing_words import Asked, ask, read_key, read_programs, spell_emoji, unread_writing
+from .composing_songs import Song, write_song
+from .composing_words import Asked, ask, spell_emoji, unread_writing
+from .composing_writing import SongWriter, Wishes, header_of
 from .processing.errors import InputError
-from .processing.music_attributes import METRES
-from .processing.music_wishes import sides_agreement
 from .reading_outputs import unique_name
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 DEFAULT_BARS, MAX_BARS = 16, 512
 #: Bars of the longest texts that Museformer learns from, see `train/train_museformer.py`.
 LEARNT_BARS = 64
-_ROWS = 16  # songs written at once
-_PARALLEL_ROWS = 256  # bars written at once
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,8 @@ class ComposeSettings:
     Attributes:
         bars: Of each song; left out, what the words say, or 16.
         num_samples: Songs for each prompt.
-        tries: Songs written for each of them where the words paint a picture; the one is kept that has most of what the
-            bridge hears in it.
+        tries: Songs written at most for each of them where the words paint a picture, until one has all that the bridge
+            hears in it; the one that has most of it is kept.
         seed: The same prompt, settings and seed make the same songs.
         cfg: How closely the words are followed; 1 is as learnt, `None` the model's own choice.
         steps: Of the bridge, 1 to 1000; `None`: the model's own choice.
@@ -60,7 +55,7 @@ class ComposeSettings:
 
     bars: int | None = None
     num_samples: int = 1
-    tries: int = 3
+    tries: int = 4
     seed: int = 0
     cfg: float | None = None
     steps: int | None = None
@@ -158,7 +153,7 @@ def compose(
     if out is not None:
         _make_folder(Path(out))
     parts = composer or load_composer(museformer, bridge, style_encoder, device, with_pictures=picture is not None)
-    wishes = _Wishes.read(chosen, parts.music)
+    wishes = Wishes.read(chosen, parts.music)
     results: list[ComposeResult] = []
     for text in queue:
         result = ComposeResult("" if text is None else " ".join(str(text).split()), "")
@@ -259,40 +254,11 @@ def _slug(text: str) -> str:
 # --- Music ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Wishes:
-    """Settings in the words of the music.
-
-    Attributes:
-        banned: Words that may not come.
-        key: Tonic and mode to move to.
-    """
-
-    banned: list[int]
-    key: tuple[str, str | None] | None
-
-    @classmethod
-    def read(cls, settings: ComposeSettings, processor: Any) -> _Wishes:
-        from .processing.bar_midi_vocabulary import SECTIONS
-
-        banned: list[int] = []
-        if settings.tempo is not None:  # the header is put in all the same
-            first, size = SECTIONS["Tempo"]
-            banned += range(first, first + size)
-        if settings.program is not None:
-            wanted, (first, size) = set(read_programs(settings.program)), SECTIONS["Program"]
-            banned += [first + k for k in range(size) if k - 1 not in wanted]
-        processor.header(settings.tempo, settings.metre)  # refuses what there are no words for
-        return cls(banned, None if settings.key is None else read_key(settings.key))
-
-
 def _compose_one(
-    parts: Composer, triple: dict[str, torch.Tensor], settings: ComposeSettings, wishes: _Wishes,
+    parts: Composer, triple: dict[str, torch.Tensor], settings: ComposeSettings, wishes: Wishes,
     result: ComposeResult, progress: bool, sides: Mapping[str, int],
 ) -> None:  # fmt: skip
     """The songs of one prompt; `sides` of the images that were looked up in it."""
-    import torch
-
     bars = settings.bars or result.asked.stated.get("bars", DEFAULT_BARS)
     if not 1 <= bars <= MAX_BARS:
         raise InputError(None, f"the words ask for {bars} bars; 1 to {MAX_BARS} can be written (--bars chooses)")
@@ -303,72 +269,12 @@ def _compose_one(
         )
     if bars > LEARNT_BARS:
         result.notes.append(f"no text of more than {LEARNT_BARS} bars was learnt: the music may lose its thread")
-    device = parts.museformer.device
-    moved = {name: value.to(device) for name, value in triple.items()}
-    pictured = parts.pictured(moved, sides)
-    tries = settings.tries if pictured else 1
-    rows = max(1, (_PARALLEL_ROWS // bars if settings.bar_parallel else _ROWS) // tries)
-    header = _header(parts.music, settings, result.asked)
-    # All bars at once are a matter of seconds, and have no bar that could be said to be next.
-    with _progress(bars * settings.num_samples * tries, progress and not settings.bar_parallel) as bar:
-        for start in range(0, settings.num_samples, rows):
-            count = min(rows, settings.num_samples - start)
-            generator = torch.Generator(device).manual_seed(settings.seed + 7919 * start)
-            began = time.perf_counter()
-            plan = parts.plan(moved, bars, count * tries, settings.cfg, settings.steps, generator, sides)
-            ids = parts.museformer.write(
-                bars, summary_tokens=plan, header=header, grammar=_watched(parts.music.grammar, bar),
-                temperature=settings.temperature, top_p=settings.top_p, banned=wishes.banned or None,
-                parallel=settings.bar_parallel, generator=generator,
-            )  # fmt: skip
-            seconds = (time.perf_counter() - began) / count
-            found = ids.cpu().numpy()
-            for first in range(0, len(found), tries):
-                number = f"-{len(result.songs) + 1}" if settings.num_samples > 1 else ""
-                every = (
-                    make_song(parts.music, row, f"{result.name}{number}", seconds, wishes.key)
-                    for row in found[first : first + tries]
-                )
-                song = max(every, key=lambda one: sides_agreement(pictured, one.values))
-                result.notes += [f"{song.name}: {song.note}"] if song.note else []
-                result.songs.append(song)
-
-
-def _header(processor: Any, settings: ComposeSettings, asked: Asked) -> list[int]:
-    """First words of every bar: the metre stands before the tempo, so that who wishes for a tempo must name a metre."""
-    metre = settings.metre
-    if metre is None and settings.tempo is not None and "metre" in asked.stated:
-        named = METRES[asked.stated["metre"][0]]
-        metre = None if named == "other" else named
-    return processor.header(settings.tempo, metre)
-
-
-@contextmanager
-def _progress(bars: int, shown: bool) -> Iterator[Any]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=bars, desc="composing", unit="bar", disable=not shown, leave=False) as bar:
-        yield bar
-
-
-class _Watched:
-    """A grammar that moves a progress bar on by the bars that have begun."""
-
-    def __init__(self, grammar: Any, bar: Any) -> None:
-        self._grammar, self._bar, self._before = grammar, bar, 0
-
-    def advance(self, ids: torch.Tensor) -> None:
-        self._grammar.advance(ids)
-        begun = int(self._grammar.bars.sum())
-        self._bar.update(max(0, begun - self._before))
-        self._before = max(begun, self._before)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._grammar, name)
-
-
-def _watched(make: Any, bar: Any) -> Any:
-    return make if bar.disable else lambda *args, **options: _Watched(make(*args, **options), bar)
+    moved = {name: value.to(parts.museformer.device) for name, value in triple.items()}
+    header = header_of(parts.music, settings, result.asked)
+    writer = SongWriter(parts, moved, bars, settings, wishes, header, sides)
+    for song in writer.songs(result.name, progress):
+        result.notes += [f"{song.name}: {song.note}"] if song.note else []
+        result.songs.append(song)
 
 
 def _write(result: ComposeResult, out: Path, sound: SoundMaker | None) -> None:

@@ -84,7 +84,7 @@ class Composer:
         guidance: float | None,
         steps: int | None,
         generator: torch.Generator,
-        sides: Mapping[str, int] | None = None,
+        sides: Mapping[str, int] | torch.Tensor | None = None,
     ) -> torch.Tensor:
         """A plan for each of so many songs.
 
@@ -97,7 +97,7 @@ class Composer:
             num_samples: S.
             guidance, steps: See `SummaryBridgeModel.sample_summary_tokens`.
             generator: Of the noise.
-            sides: -1 or 1 by attribute, what the text is known to suggest.
+            sides: -1 or 1 by attribute, what the text is known to suggest; or `(S, 7)` for each song.
 
         Returns:
             `(S, N, Z)`.
@@ -109,7 +109,7 @@ class Composer:
         count = -(-bars // window)
         import torch
 
-        known = torch.tensor([[float((sides or {}).get(name, 0)) for name in SIDED]])
+        known = sides if isinstance(sides, torch.Tensor) else _row_of(sides)
         try:
             plan = self.bridge.sample_summary_tokens(
                 **triple, num_bars=window, num_samples=num_samples * count, guidance_scale=guidance,
@@ -125,15 +125,19 @@ class Composer:
         Args:
             triple, sides: As `plan` takes them.
         """
-        import torch
-
         if not triple:
             return {}
         from .modeling.text_wishes import pictured_sides
 
-        known = torch.tensor([[float((sides or {}).get(name, 0)) for name in SIDED]])
-        found = pictured_sides(self.bridge, **triple, sides=known)[0].tolist()
+        found = pictured_sides(self.bridge, **triple, sides=_row_of(sides))[0].tolist()
         return {name: side for name, side in zip(SIDED, found, strict=True) if side}
+
+
+def _row_of(sides: Mapping[str, int] | None) -> torch.Tensor:
+    """Sides by attribute as `(1, 7)`."""
+    import torch
+
+    return torch.tensor([[float((sides or {}).get(name, 0)) for name in SIDED]])
 
 
 def load_composer(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .museformer_guidance import guide_of
+from .museformer_leaning import leaning
 
 #: Makes a grammar for so many texts: `grammar(batch_size, num_bars, max_bar_tokens=..., device=...)` with `constrain`
 #: (of logits), `advance` (by words) and `select` (of rows), such as `BarMidiProcessor.grammar`.
@@ -98,6 +99,7 @@ def write_bars(
     parallel: bool = False,
     passes: int = 2,
     guidance: float = 1.0,
+    lean: torch.Tensor | None = None,
     max_bar_tokens: int = 256,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
@@ -118,6 +120,8 @@ def write_bars(
         passes: With `parallel`: 2 write each bar anew after the first pass's words of the bars it sees; and so on.
         guidance: How far the piece is held to the tempo, the metre and the pitch classes of the plan as a whole, where
             the plan is measured (see `museformer_guidance`); 0 leaves it to the layers.
+        lean: `(l, 7)`, sides of `music_wishes.SIDED` that words lean to (see `museformer_leaning`), 0 for none; `S` is
+            a multiple of `l`.
         max_bar_tokens: Words after which a bar must end.
         generator: Of random numbers; by default torch's.
 
@@ -134,6 +138,10 @@ def write_bars(
         raise ValueError(f"a header begins with word {model.config.bar_token_id}, not {header[0]}")
     options: dict[str, Any] = {"max_bar_tokens": max_bar_tokens, "device": model.device}
     guide = _guide(model, summary_tokens, num_bars, count, guidance)
+    if lean is not None:
+        if not len(lean) or count % len(lean):
+            raise ValueError(f"num_samples {count} is not a multiple of the {len(lean)} rows of lean")
+        grammar = leaning(grammar, lean.repeat_interleave(count // len(lean), 0))
     if not parallel:
         make = None if grammar is None else grammar(count, num_bars, **options)
         given = None if summary_tokens is None else summary_tokens.to(model.device)

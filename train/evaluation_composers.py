@@ -12,7 +12,7 @@ import torch
 
 from ..modeling.text_wishes import WISHES, pictured_sides
 from ..processing.errors import InputError
-from ..processing.music_wishes import sides_agreement
+from ..processing.music_tries import best_of
 from ..processing.tokenization_bar_midi import decode
 from .evaluation_museformer_speed import spread_of, wait
 from .evaluation_songs import MusicWriter, check_folder, check_song, without_padding
@@ -35,7 +35,8 @@ class BridgeComposer:
         writer: The music model.
         guidance: `guidance_scale`; the configuration's own by default.
         steps: Sampling steps; the configuration's own by default.
-        tries: Songs written for a text that is a picture; the one is kept that has most of what the bridge heard.
+        tries: Songs written at most for a text that is a picture, until one has all that the bridge heard; the one that
+            has most of it is kept (`music_tries`).
     """
 
     def __init__(
@@ -52,36 +53,28 @@ class BridgeComposer:
         """What the text encoder says."""
         return {name: value.to(self.bridge.device) for name, value in self.processor(list(texts)).items()}
 
-    def plan(self, heard: dict[str, torch.Tensor], seed: int) -> torch.Tensor:
-        """Summaries `(B, N, Z)` for texts."""
+    def plan(self, heard: dict[str, torch.Tensor], seed: int, sides: torch.Tensor | None = None) -> torch.Tensor:
+        """Summaries `(B, N, Z)` for texts; `sides` `(B, 7)` are known."""
         generator = torch.Generator(self.bridge.device).manual_seed(seed)
         return self.bridge.sample_summary_tokens(
-            **heard, num_bars=self.writer.writing.num_bars, generator=generator, **self.options
+            **heard, num_bars=self.writer.writing.num_bars, generator=generator, sides=sides, **self.options
         )
 
     def compose(self, texts: Sequence[str], seed: int, parallel: bool | None = None) -> list[np.ndarray]:
         """See `Composer`; `parallel` other than `Writing` says."""
         heard = self.hear(texts)
-        songs = self.writer.write(self.plan(heard, seed), len(texts), seed, parallel)
-        if self.tries < 2:
-            return songs
-        suggested = pictured_sides(self.bridge, **heard).cpu()
-        rows = suggested.any(1).nonzero()[:, 0].tolist()
-        sides = {row: dict(zip(WISHES, suggested[row].tolist(), strict=True)) for row in rows}
-        best = {row: self._agreement(songs[row], sides[row]) for row in rows}
-        few = {name: value[rows] for name, value in heard.items()}
-        for number in range(1, self.tries if rows else 1):
-            again = seed + 1_000_003 * number
-            for row, song in zip(
-                rows, self.writer.write(self.plan(few, again), len(rows), again, parallel), strict=True
-            ):
-                found = self._agreement(song, sides[row])
-                if found > best[row]:
-                    best[row], songs[row] = found, song
-        return songs
+        sides = pictured_sides(self.bridge, **heard).tolist() if self.tries > 1 else [[0.0] * len(WISHES)] * len(texts)
 
-    def _agreement(self, ids: np.ndarray, sides: dict[str, float]) -> float:
-        return sides_agreement(sides, check_song(ids, self.writer.writing.num_bars).values)
+        def write(rows: list[int], number: int, wanted: Any, lean: Any) -> list[tuple[np.ndarray, dict[str, Any]]]:
+            few, again = {name: value[rows] for name, value in heard.items()}, seed + 1_000_003 * number
+            wanted, lean = (None if x is None else torch.tensor(x, device=self.bridge.device) for x in (wanted, lean))
+            found = self.writer.write(self.plan(few, again, wanted), len(rows), again, parallel, lean)
+            return [(song, self._measured(song) if any(sides[k]) else {}) for k, song in zip(rows, found, strict=True)]
+
+        return best_of([dict(zip(WISHES, one, strict=True)) for one in sides], write, self.tries)
+
+    def _measured(self, ids: np.ndarray) -> dict[str, Any]:
+        return check_song(ids, self.writer.writing.num_bars).values
 
     def speed(self, texts: Sequence[str], rounds: int) -> dict[str, Estimate]:
         """Milliseconds of the text encoder and of the bridge, seconds of a whole song to its MIDI, one at a time.

@@ -153,7 +153,10 @@ class MusicWriter:
         return torch.Generator(self.museformer.device).manual_seed(seed)
 
     @torch.no_grad()
-    def write(self, plan: torch.Tensor | None, count: int, seed: int, parallel: bool | None = None) -> list[np.ndarray]:
+    def write(
+        self, plan: torch.Tensor | None, count: int, seed: int, parallel: bool | None = None,
+        lean: torch.Tensor | None = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """Words of so many songs.
 
         Args:
@@ -161,11 +164,13 @@ class MusicWriter:
             count: Songs.
             seed: Of the words.
             parallel: Other than `Writing` says.
+            lean: `(count, 7)`, see `museformer_decoding.write_bars`.
         """
         parallel = self.writing.parallel if parallel is None else parallel
         ids = self.museformer.write(
             self.writing.num_bars, summary_tokens=plan, num_samples=count, grammar=self.grammar,
-            parallel=parallel and plan is not None, generator=self.generator(seed), **self.writing.options(),
+            parallel=parallel and plan is not None, generator=self.generator(seed), lean=lean,
+            **self.writing.options(),
         )  # fmt: skip
         return [without_padding(row) for row in ids]
 

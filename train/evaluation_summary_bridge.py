@@ -69,8 +69,8 @@ NOTES = {
     "tempo": "Tempo classes are Text2midi's; captions state quarters a minute. Keys: Krumhansl and Schmuckler's "
     "algorithm on the music written; the duplicate key is the one with the same notes.",
     "images": "Imagery: {images} images of {families} families, none of them and no near-synonym trained on, {each} "
-    "texts each; kept when the music lies on the suggested side of the training median. Of {tries} songs for a text "
-    "the one is kept that has most of what the bridge heard in it.",
+    "texts each; kept when the music lies on the suggested side of the training median. Up to {tries} songs are "
+    "written for a text, until one has all that the bridge heard in it; the one that has most of it is kept.",
     "chance": "Shuffled prompts: the same music judged by other texts of its kind. All-zero plan: music after a plan "
     "of zeros, judged by the same texts.",
     "ceiling": "Own summaries: music after the summaries of the windows that the captions are spoken of.",
@@ -90,8 +90,8 @@ class Options(Writing):
         each: Texts of each image and language.
         samples: Songs of one caption, for diversity.
         rounds: Songs that are timed.
-        tries: Songs written for a text that is a picture, as `compose` does; the one is kept that has most of what the
-            bridge heard in the text.
+        tries: Songs written at most for a text that is a picture, as `compose` does, until one has all that the bridge
+            heard in the text; the one that has most of it is kept.
         quick: Leave out the rivals, the ceiling and MusPy.
     """
 
@@ -100,7 +100,7 @@ class Options(Writing):
     each: int = 2
     samples: int = 6
     rounds: int = 5
-    tries: int = 3
+    tries: int = 4
     quick: bool = False
 
 
