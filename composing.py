@@ -19,6 +19,7 @@ from .composing_songs import Song, write_song
 from .composing_words import Asked, ask, spell_emoji, unread_writing
 from .composing_writing import SongWriter, Wishes, header_of
 from .processing.errors import InputError
+from .processing.music_tries import spoken_sides
 from .reading_outputs import unique_name
 
 if TYPE_CHECKING:
@@ -271,7 +272,10 @@ def _compose_one(
         result.notes.append(f"no text of more than {LEARNT_BARS} bars was learnt: the music may lose its thread")
     moved = {name: value.to(parts.museformer.device) for name, value in triple.items()}
     header = header_of(parts.music, settings, result.asked)
-    writer = SongWriter(parts, moved, bars, settings, wishes, header, sides)
+    pictured = parts.pictured(moved, sides)
+    if pictured and not sides:
+        result.notes.append(f"heard as a picture: {spoken_sides(pictured)}")
+    writer = SongWriter(parts, moved, bars, settings, wishes, header, sides, pictured)
     for song in writer.songs(result.name, progress):
         result.notes += [f"{song.name}: {song.note}"] if song.note else []
         result.songs.append(song)

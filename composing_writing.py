@@ -66,6 +66,7 @@ class SongWriter:
         settings, wishes: What else was asked for.
         header: First words of every bar.
         sides: -1 or 1 by attribute, of images that were looked up in the prompt.
+        pictured: −1 … 1 by attribute, what the bridge hears in the prompt as a picture (`Composer.pictured`).
     """
 
     parts: Composer
@@ -75,6 +76,7 @@ class SongWriter:
     wishes: Wishes
     header: list[int]
     sides: Mapping[str, int]
+    pictured: Mapping[str, float]
 
     def songs(self, name: str, progress: bool) -> Iterator[Song]:
         """All of them, one after the other.
@@ -85,15 +87,14 @@ class SongWriter:
         """
         wanted = self.settings.num_samples
         rows = max(1, _PARALLEL_ROWS // self.bars if self.settings.bar_parallel else _ROWS)
-        pictured = self.parts.pictured(self.heard, self.sides)
         # All bars at once are a matter of seconds, and have no bar that could be said to be next.
         with _progress(self.bars * wanted, progress and not self.settings.bar_parallel) as bar:
             for start in range(0, wanted, rows):
                 numbers = range(start + 1, min(start + rows, wanted) + 1)
                 names = [f"{name}-{number}" if wanted > 1 else name for number in numbers]
-                yield from self._some(names, pictured, self.settings.seed + 7919 * start, bar)
+                yield from self._some(names, self.settings.seed + 7919 * start, bar)
 
-    def _some(self, names: list[str], pictured: Mapping[str, float], seed: int, bar: Any) -> list[Song]:
+    def _some(self, names: list[str], seed: int, bar: Any) -> list[Song]:
         """Songs of these names that are written at once."""
         import torch
 
@@ -111,7 +112,7 @@ class SongWriter:
             ]
             return [(song, song.values) for song in songs]
 
-        songs = best_of([pictured] * len(names), write, self.settings.tries)
+        songs = best_of([self.pictured] * len(names), write, self.settings.tries)
         seconds = (time.perf_counter() - began) / len(names)
         return [replace(song, seconds=seconds) for song in songs]
 

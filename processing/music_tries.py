@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .music_attributes import ATTRIBUTES
 from .music_wishes import SIDED, sides_agreement, sides_kept
 
 #: How much farther a plan is moved, as part of the side, for each try that missed it.
@@ -79,4 +80,12 @@ def best_of(sides: Sequence[Mapping[str, float]], write: Write, most: int) -> li
     return [one.best for one in songs]
 
 
-__all__ = ["FURTHER", "Tries", "best_of"]
+def spoken_sides(sides: Mapping[str, float]) -> str:
+    """Sides in words, those that are heard plainly first: `fast, high, sparse`."""
+    ends = {name: (ATTRIBUTES[name].classes[0], ATTRIBUTES[name].classes[-1]) for name in SIDED}
+    ends |= {"tempo": ("slow", "fast"), "mode": ("minor", "major")}
+    order = sorted((name for name in SIDED if sides.get(name)), key=lambda name: -abs(sides[name]))
+    return ", ".join(ends[name][sides[name] > 0] for name in order)
+
+
+__all__ = ["FURTHER", "Tries", "best_of", "spoken_sides"]

@@ -34,6 +34,7 @@ _REMARKS = (
         r"the list of words \(English, Chinese\) has none of these: .+",
         "词表（中英文）里没有这些词：只由文字编码器决定，没有可比较的要求",
     ),
+    (r"heard as a picture: (.+)", "听出的意象：{music:1}"),
     (r'looks most like "(.+)" \((.+)\)', "看起来最像“{1}”（{2}）"),
     (
         r"(\d+) bars: (\d+) plans of (\d+) bars, as they were learnt, one after the other",

@@ -12,6 +12,7 @@ from intermezzo.composing import ComposeSettings, compose
 from intermezzo.composing_parts import Composer
 from intermezzo.modeling.text_wishes import WISHES, pictured_sides
 from intermezzo.processing.errors import InputError
+from intermezzo.processing.music_tries import FURTHER, Tries, best_of
 from intermezzo.processing.music_wishes import QUARTILES, side_strength, sides_agreement
 from intermezzo.train.evaluation_composers import BridgeComposer
 from intermezzo.train.evaluation_songs import MusicWriter, check_song
@@ -22,6 +23,7 @@ from .test_text_wishes import make, texts
 
 torch.set_num_threads(1)
 HIGH = {"register": 1.0, "density": -0.5}
+HIGH_ONLY = {"register": 1.0}
 
 
 def test_more_of_what_is_suggested_is_worth_more() -> None:
@@ -103,3 +105,52 @@ def test_an_evaluated_composer_tries_again_where_a_picture_is_heard(monkeypatch:
     assert all(b >= a for a, b in zip(*heights, strict=True)) and sum(heights[1]) > sum(heights[0])
     assert all(np.array_equal(a, b) for a, b in zip(best, often.compose(words, 3), strict=True))
     assert often.picture_seconds(["text 0"], 1).value > 0
+
+
+def test_tries_end_when_nothing_is_missed_and_go_farther_where_something_is() -> None:
+    low, _, high = QUARTILES["register"]
+    asked: list[tuple[list[int], int, Any, Any]] = []
+    songs = {
+        0: [{"register": high}],
+        1: [{"register": low}, {}, {"register": high}],
+        2: [None],
+        3: [{"register": low}] * 4,
+    }
+    written: dict[int, int] = {}
+
+    def write(rows: list[int], number: int, wanted: Any, lean: Any) -> list[tuple[str, Any]]:
+        asked.append((rows, number, wanted, lean))
+        found = []
+        for row in rows:
+            count = written[row] = written.get(row, -1) + 1
+            found.append((f"song {row}-{count}", songs[row][count]))
+        return found
+
+    kept = best_of([HIGH_ONLY, HIGH_ONLY, {}, HIGH_ONLY], write, 4)
+    assert kept == ["song 0-0", "song 1-2", "song 2-0", "song 3-0"]
+    assert [rows for rows, *_ in asked] == [[0, 1, 2, 3], [1, 3], [1, 3], [3]]
+    assert asked[0][2:] == (None, None)
+    place = WISHES.index("register")
+    assert [wanted[0][place] for _, _, wanted, _ in asked[1:]] == pytest.approx(
+        [1 + FURTHER, 1 + 2 * FURTHER, 1 + 3 * FURTHER]
+    )
+    assert [lean[0][place] for *_, lean in asked[1:]] == [1, 2, 3]
+    assert all(sum(map(abs, row)) == abs(row[place]) for *_, lean in asked[1:] for row in lean)
+    assert best_of([], write, 4) == []
+
+
+def test_a_side_that_is_kept_is_not_pushed() -> None:
+    one = Tries({"register": -0.5, "mode": 1.0, "leaps": 0.0})
+    assert one.take("first", {"register": 40.0, "mode": "minor", "leaps": 0.1})
+    assert dict(zip(WISHES, one.lean(), strict=True)) == {**dict.fromkeys(WISHES, 0.0), "mode": 1.0}
+    wanted = dict(zip(WISHES, one.wanted(), strict=True))
+    assert wanted["register"] == -0.5 and wanted["mode"] == 1 + FURTHER and not wanted["leaps"]
+    assert not one.take("second", {"register": 40.0, "mode": "major"}) and one.best == "second"
+
+
+def test_what_is_heard_is_told(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    pictured(monkeypatch, {"register": 1.0, "tempo": -0.4, "mode": -0.7})
+    (result,) = compose("x", bars=2, composer=composer)
+    assert "heard as a picture: high, minor, slow" in result.notes
+    pictured(monkeypatch, {})
+    assert not any("heard as" in note for note in compose("x", bars=2, composer=composer)[0].notes)

@@ -40,6 +40,7 @@ def test_remarks_on_a_song_are_in_the_page_s_language() -> None:
         "the text encoder was not made for Greek letters: the music may not follow the words",
         "the list of words (English, Chinese) has none of these: the music follows the text encoder alone, and there "
         "is nothing to compare it with",
+        "heard as a picture: fast, stepwise, low, minor",
         'looks most like "rain" (0.41)', "64 bars: 2 plans of 32 bars, as they were learnt, one after the other",
         "no text of more than 64 bars was learnt: the music may lose its thread",
         "the text has 900 characters; the first 500 are read", "rain: moved by +2 semitones to A minor",
