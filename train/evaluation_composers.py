@@ -62,8 +62,12 @@ class BridgeComposer:
 
     def compose(self, texts: Sequence[str], seed: int, parallel: bool | None = None) -> list[np.ndarray]:
         """See `Composer`; `parallel` other than `Writing` says."""
-        heard = self.hear(texts)
-        sides = pictured_sides(self.bridge, **heard).tolist() if self.tries > 1 else [[0.0] * len(WISHES)] * len(texts)
+        return self.play(self.hear(texts), seed, parallel)
+
+    def play(self, heard: dict[str, torch.Tensor], seed: int, parallel: bool | None = None) -> list[np.ndarray]:
+        """The words of one song for each row of the bridge's inputs: texts that were heard, or pictures."""
+        count = len(heard["text_pooled"])
+        sides = pictured_sides(self.bridge, **heard).tolist() if self.tries > 1 else [[0.0] * len(WISHES)] * count
 
         def write(rows: list[int], number: int, wanted: Any, lean: Any) -> list[tuple[np.ndarray, dict[str, Any]]]:
             few, again = {name: value[rows] for name, value in heard.items()}, seed + 1_000_003 * number

@@ -11,17 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .metrics_common import Estimate
 from .metrics_words_music import accuracy, judge_all, shuffled
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationRequest
+    from .evaluation_composers import BridgeComposer
     from .evaluation_report import EvaluationReport
-    from .evaluation_songs import MusicWriter, Song
+    from .evaluation_songs import Song
 
 NOTE = (
     "Picture to music: {pictures} held-out pictures of {contents} contents whose English or Chinese name the list of "
-    "words knows; the song of the picture is judged by what its name asks for. {bars} bars each."
+    "words knows; the song of the picture is judged by what its name asks for. {bars} bars each, and up to {tries} "
+    "tries, as `compose` has them."
 )
 
 
@@ -119,30 +123,23 @@ def _readable(looker: Any, row: Mapping[str, Any]) -> bool:
 
 
 def _songs(
-    parts: Any, writer: MusicWriter, told: Sequence[Told], pictures: Sequence[Any] | None, request: EvaluationRequest
-) -> list[Song]:
+    parts: Any, composer: BridgeComposer, told: Sequence[Told], pictures: Sequence[Any] | None,
+    request: EvaluationRequest,
+) -> list[Song]:  # fmt: skip
     """A song for each: of its picture, or of its word where no pictures are given."""
-    import numpy as np
-    import torch
-
     from .evaluation_songs import in_batches
 
     def write(numbers: list[int], seed: int) -> Any:
         if pictures is None:
-            triple = dict(parts.bridge_processor([told[k].text for k in numbers]))
-        else:
-            found = list(parts.looker.look([pictures[k] for k in numbers]))
-            columns = [np.stack([getattr(seen, name) for seen in found]) for name in ("embed", "pooled", "mask")]
-            triple = dict(parts.bridge_processor.from_triple(*columns))
-        device = writer.museformer.device
-        plan = parts.bridge.sample_summary_tokens(
-            **{name: value.to(device) for name, value in triple.items()},
-            num_bars=writer.writing.num_bars, generator=torch.Generator(device).manual_seed(seed),
-        )  # fmt: skip
-        return writer.write(plan, len(numbers), seed)
+            return composer.compose([told[k].text for k in numbers], seed)
+        found = list(parts.looker.look([pictures[k] for k in numbers]))
+        columns = [np.stack([getattr(seen, name) for seen in found]) for name in ("embed", "pooled", "mask")]
+        triple = parts.bridge_processor.from_triple(*columns)
+        return composer.play({name: value.to(composer.bridge.device) for name, value in triple.items()}, seed)
 
     what = "words to music" if pictures is None else "pictures to music"
-    return in_batches(write, len(told), [one.row["content"] for one in told], writer.writing, request, what)
+    groups = [one.row["content"] for one in told]
+    return in_batches(write, len(told), groups, composer.writer.writing, request, what)
 
 
 def measure_picture_music(
@@ -163,6 +160,8 @@ def measure_picture_music(
     Returns:
         `picture_music_attributes`; nothing where no music models or no such pictures are there.
     """
+    from ..composing import ComposeSettings
+    from .evaluation_composers import BridgeComposer
     from .evaluation_songs import MusicWriter, Writing
 
     parts, why = load_composing(looker, museformer, bridge)
@@ -172,17 +171,18 @@ def measure_picture_music(
         report.notes.append(f"Picture to music is not measured: {why}.")
         report.targets.pop("picture_music_attributes", None)
         return {}
-    writer = MusicWriter(parts.museformer, Writing(num_bars=bars))
+    writer, tries = MusicWriter(parts.museformer, Writing(num_bars=bars)), ComposeSettings().tries
+    composer = BridgeComposer(parts.bridge, parts.bridge_processor, writer, tries=tries)
     pictures = [_picture(one.row) for one in told]
     wishes, groups = [one.wish for one in told], [one.row["content"] for one in told]
     found = {}
     for name, given in (("pictures", pictures), ("words", None)):
-        songs = [song.values for song in _songs(parts, writer, told, given, request)]
+        songs = [song.values for song in _songs(parts, composer, told, given, request)]
         whole, by_attribute = accuracy(judge_all(wishes, songs, groups, wish_kept))
         found[name] = whole
         chance = accuracy(shuffled(wishes, songs, groups, wish_kept, request.seed))[0]
         report.sections[f"music of {name}"] = {"all": whole, "other names' wishes": chance, **by_attribute}
-    report.notes.append(NOTE.format(pictures=len(told), contents=len(set(groups)), bars=bars))
+    report.notes.append(NOTE.format(pictures=len(told), contents=len(set(groups)), bars=bars, tries=tries))
     return {"picture_music_attributes": found["pictures"], "word_music_attributes": found["words"]}
 
 
