@@ -103,7 +103,9 @@ class SongWriter:
         began = time.perf_counter()
 
         def write(rows: list[int], number: int, wanted: Any, lean: Any) -> list[tuple[Song, dict[str, Any] | None]]:
-            bar.total = (bar.total or 0) + (self.bars * len(rows) if number else 0)
+            if number:
+                bar.total = (bar.total or 0) + self.bars * len(rows)
+                bar.set_description(f"composing, try {number + 1}")
             wanted, lean = (None if x is None else torch.tensor(x, device=device) for x in (wanted, lean))
             found = self._words(len(rows), self.sides if wanted is None else wanted, lean, generator, bar)
             songs = [
