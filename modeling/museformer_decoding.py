@@ -83,6 +83,23 @@ def _whole_plan(model: Any, plan: torch.Tensor | None, num_bars: int, count: int
     return plan[:, :num_bars].to(model.device, model.dtype).repeat_interleave(count // len(plan), 0)
 
 
+def _header(model: Any, header: Sequence[int]) -> list[int]:
+    """First words of every bar, one at least; refuses those that begin with another word."""
+    found = list(header) or [model.config.bar_token_id]
+    if found[0] != model.config.bar_token_id:
+        raise ValueError(f"a header begins with word {model.config.bar_token_id}, not {found[0]}")
+    return found
+
+
+def _leant(grammar: Grammar | None, lean: torch.Tensor | None, count: int) -> Grammar | None:
+    """The grammar of so many pieces, which also leans where that is asked for."""
+    if lean is None:
+        return grammar
+    if not len(lean) or count % len(lean):
+        raise ValueError(f"num_samples {count} is not a multiple of the {len(lean)} rows of lean")
+    return leaning(grammar, lean.repeat_interleave(count // len(lean), 0))
+
+
 @torch.no_grad()
 def write_bars(
     model: Any,
@@ -133,15 +150,10 @@ def write_bars(
     """
     count = _count(num_bars, num_samples, summary_tokens, passes, max_bar_tokens)
     chooser = _Chooser(temperature, top_k, top_p, banned, generator)
-    header = list(header) or [model.config.bar_token_id]
-    if header[0] != model.config.bar_token_id:
-        raise ValueError(f"a header begins with word {model.config.bar_token_id}, not {header[0]}")
+    header = _header(model, header)
     options: dict[str, Any] = {"max_bar_tokens": max_bar_tokens, "device": model.device}
     guide = _guide(model, summary_tokens, num_bars, count, guidance)
-    if lean is not None:
-        if not len(lean) or count % len(lean):
-            raise ValueError(f"num_samples {count} is not a multiple of the {len(lean)} rows of lean")
-        grammar = leaning(grammar, lean.repeat_interleave(count // len(lean), 0))
+    grammar = _leant(grammar, lean, count)
     if not parallel:
         make = None if grammar is None else grammar(count, num_bars, **options)
         given = None if summary_tokens is None else summary_tokens.to(model.device)

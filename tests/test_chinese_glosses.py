@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intermezzo.modeling.text_wishes import pictured_sides
 from intermezzo.processing import chinese_glosses as module
 from intermezzo.processing.chinese_glosses import DEFINITIONS, MOST_WORDS, definitions, gloss, words_of
 from intermezzo.processing.errors import InputError
+
+from .test_text_wishes import T, make, texts
 
 
 @pytest.mark.parametrize(
@@ -66,3 +70,25 @@ def test_a_dictionary_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
     assert gloss("fog") is None  # nobody asks it
     monkeypatch.undo()
     assert gloss("凿子") == "chisel"
+
+
+def test_a_gloss_is_half_of_what_is_heard() -> None:
+    torch.manual_seed(0)
+    model = make()
+    wishes, statistics = model.wishes, model.statistics
+    wishes.gate[-1] = 1.0
+    wishes.pictures.centres.normal_(), wishes.pictures.suggests.normal_(std=0.5)
+    words = texts(3)
+    triple, gloss = model.text_triple(*words.values()), torch.randn(3, T)
+
+    def sides(**given: torch.Tensor) -> torch.Tensor:
+        return wishes.hear(triple, statistics, **given).pictured
+
+    own, english = (wishes.pictures(statistics.pooled(x)) for x in (words["text_pooled"], gloss))
+    torch.testing.assert_close(sides(), own.clamp(-1, 1))
+    torch.testing.assert_close(sides(gloss=gloss), ((own + english) / 2).clamp(-1, 1))
+    torch.testing.assert_close(sides(gloss=words["text_pooled"]), sides())
+    torch.testing.assert_close(pictured_sides(model, **words, text_gloss=gloss), sides(gloss=gloss))
+    for wrong in (torch.randn(3, T - 1), torch.randn(2, T), torch.randn(3, 1, T)):
+        with pytest.raises(ValueError, match="text_gloss"):
+            sides(gloss=wrong)

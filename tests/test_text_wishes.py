@@ -13,7 +13,7 @@ from intermezzo.configuration.configuration_summary_bridge import SummaryBridgeC
 from intermezzo.modeling.bridge_layers import TextTriple
 from intermezzo.modeling.modeling_summary_bridge import SummaryBridgeModel
 from intermezzo.modeling.museformer_measures import CENTRES, MEASURES, SPREADS
-from intermezzo.modeling.text_wishes import BEYOND, FARTHEST, TextWishes, Wishes, pictured_sides
+from intermezzo.modeling.text_wishes import BEYOND, FARTHEST, TextWishes, Wishes
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.music_attributes import MAJOR_PROFILE, MINOR_PROFILE
 from intermezzo.processing.processing_summary_bridge import SummaryBridgeProcessor, bare
@@ -249,28 +249,6 @@ def test_a_model_hears_a_second_encoder_for_each_of_its_samples() -> None:
         for given, draw in zip(({"text_second": second}, {}), draws, strict=True)
     )
     assert torch.equal(told, untold)
-
-
-def test_a_gloss_is_half_of_what_is_heard() -> None:
-    torch.manual_seed(0)
-    model = make()
-    wishes, statistics = model.wishes, model.statistics
-    wishes.gate[-1] = 1.0
-    wishes.pictures.centres.normal_(), wishes.pictures.suggests.normal_(std=0.5)
-    words = texts(3)
-    triple, gloss = model.text_triple(*words.values()), torch.randn(3, T)
-
-    def sides(**given: torch.Tensor) -> torch.Tensor:
-        return wishes.hear(triple, statistics, **given).pictured
-
-    own, english = (wishes.pictures(statistics.pooled(x)) for x in (words["text_pooled"], gloss))
-    torch.testing.assert_close(sides(), own.clamp(-1, 1))
-    torch.testing.assert_close(sides(gloss=gloss), ((own + english) / 2).clamp(-1, 1))
-    torch.testing.assert_close(sides(gloss=words["text_pooled"]), sides())
-    torch.testing.assert_close(pictured_sides(model, **words, text_gloss=gloss), sides(gloss=gloss))
-    for wrong in (torch.randn(3, T - 1), torch.randn(2, T), torch.randn(3, 1, T)):
-        with pytest.raises(ValueError, match="text_gloss"):
-            sides(gloss=wrong)
 
 
 def test_no_text_moves_nothing_and_bad_settings_are_named() -> None:
