@@ -34,7 +34,7 @@ def compose(
     num_samples: Annotated[int, typer.Option(help="How many different songs for each.")] = 1,
     tries: Annotated[
         int,
-        typer.Option(help="For words that paint a picture: write up to so many songs for each, keep the likest."),
+        typer.Option(help="For words that paint a picture: write up to so many for each, keep the one most like it."),
     ] = 4,
     out: Annotated[Path, typer.Option(help="Folder for NAME.mid, NAME.png, NAME.txt (and NAME.wav).")] = Path("out"),
     seed: Annotated[int, typer.Option(help="The same seed composes the same.")] = 0,

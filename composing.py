@@ -273,6 +273,8 @@ def _compose_one(
     moved = {name: value.to(parts.museformer.device) for name, value in triple.items()}
     header = header_of(parts.music, settings, result.asked)
     pictured = parts.pictured(moved, sides)
+    if settings.tempo is not None:
+        pictured.pop("tempo", None)  # it is what was chosen, whatever is tried
     if pictured and not sides:
         result.notes.append(f"heard as a picture: {spoken_sides(pictured)}")
     writer = SongWriter(parts, moved, bars, settings, wishes, header, sides, pictured)

@@ -148,6 +148,19 @@ def test_a_side_that_is_kept_is_not_pushed() -> None:
     assert not one.take("second", {"register": 40.0, "mode": "major"}) and one.best == "second"
 
 
+def test_a_tempo_that_was_chosen_is_not_tried_for(
+    composer: Composer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictured(monkeypatch, {"tempo": 1.0})
+    chosen: dict[str, Any] = {"bars": 2, "composer": composer, "tempo": 50.0}
+    (result,) = compose("x", tries=4, **chosen)
+    assert not any("heard as" in note for note in result.notes)
+    pictured(monkeypatch, {"tempo": 1.0})
+    (once,) = compose("x", tries=1, **chosen)
+    assert np.array_equal(result.songs[0].ids, once.songs[0].ids)
+
+
 def test_what_is_heard_is_told(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     pictured(monkeypatch, {"register": 1.0, "tempo": -0.4, "mode": -0.7})
     (result,) = compose("x", bars=2, composer=composer)
