@@ -35,6 +35,13 @@ class TextTriple:
         """Each row so many times, one after the other."""
         return TextTriple(*(x.repeat_interleave(count, 0) for x in vars(self).values()))
 
+    def guided(self, guidance: float) -> list[TextTriple]:
+        """What the network has to look at for guidance: the text, nothing, or both."""
+        if guidance == 1 or not bool(self.present.any()):
+            return [self]
+        nothing = TextTriple(self.embed, self.pooled, self.mask, torch.zeros_like(self.present))
+        return [nothing] if guidance == 0 else [self, nothing]
+
 
 @dataclass
 class Known:

@@ -222,20 +222,28 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
             bars=bar_mask[:, None, None],
         )
 
-    def predict(self, sample: torch.Tensor, source: torch.Tensor, t: torch.Tensor, known: Known) -> torch.Tensor:
+    def at(self, t: torch.Tensor, known: Known) -> tuple[torch.Tensor, torch.Tensor]:
+        """What times `(…, 1)` or `(B,)` and texts say to all bars, `(…, B, W)` and `(…, B, 4, W)`."""
+        waves = time_waves(t.reshape(-1)).to(self.from_sample.weight.dtype).reshape(*t.shape, -1)
+        state = self.time2(F.silu(self.time1(waves))) + known.pooled
+        return state, self.table(F.silu(state)).unflatten(-1, (4, -1))
+
+    def predict(
+        self, sample: torch.Tensor, source: torch.Tensor, t: torch.Tensor, known: Known, told: Any = None
+    ) -> torch.Tensor:
         """What the network says of z_t.
 
         Args:
             sample, source: z_t and where its way begins, whitened `(B, N, Z)`.
             t: Times `(B,)`.
             known: What `listen` gave.
+            told: What `at` gave for these times, where that is known already.
 
         Returns:
             `(B, N, Z)` float32, of the configuration's `prediction_type`.
         """
         dtype = self.from_sample.weight.dtype
-        state = self.time2(F.silu(self.time1(time_waves(t).to(dtype)))) + known.pooled  # (B, W)
-        table = self.table(F.silu(state)).unflatten(-1, (4, -1))  # (B, 4, W)
+        state, table = self.at(t, known) if told is None else told
         seen = torch.cat([self.scheduler.centre(sample, source, t), source], dim=-1)  # (B, N, 2Z)
         x = self.from_sample(seen.to(dtype)) + known.places + state[:, None]  # (B, N, W)
         for layer, heard in zip(self.layers, known.heard, strict=True):
@@ -353,44 +361,31 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         steps = 1 if config.single_step else steps
         text = self.text_triple(text_embed, text_pooled, text_mask).repeat(num_samples)
         bars = torch.ones(len(text.pooled), num_bars, dtype=torch.bool, device=text.pooled.device)
-        source, scheduler, parts = self.source(text, bars), self.scheduler, self._parts(text, guidance)
+        source, scheduler, parts = self.source(text, bars), self.scheduler, text.guided(guidance)
         every = bars.repeat(len(parts), 1)
         joined = TextTriple(*(torch.cat(same) for same in zip(*(vars(part).values() for part in parts), strict=True)))
-        known, sources = self.listen(joined, every), self.source(joined, every)
+        known, sources = self.listen(joined, every), source if guidance == 1 else self.source(joined, every)
         scheduler.set_timesteps(steps, device=source.device)
         sample = source + scale * (scheduler.start(source, generator) - source)
-        for t in scheduler.timesteps:
-            music = self._guided(sample, source, sources, t, known, guidance)
+        told = zip(*self.at(scheduler.timesteps[:, None], known), strict=True)  # of all steps at once
+        for t, here in zip(scheduler.timesteps, told, strict=True):
+            music = self._guided(sample, source, sources, t, known, guidance, here)
             sample = scheduler.move(music, sample, source, t, scheduler.previous_timestep(t), eta, generator)
         if self.wishes is not None:
             sample = self.wishes.steer(sample, text, self.statistics, sides, text_second, text_gloss)
         return self.statistics.unwhiten(sample).to(self.dtype)
 
-    @staticmethod
-    def _parts(text: TextTriple, guidance: float) -> list[TextTriple]:
-        """What the network has to look at for guidance: the text, nothing, or both."""
-        if guidance == 1 or not bool(text.present.any()):
-            return [text]
-        nothing = TextTriple(text.embed, text.pooled, text.mask, torch.zeros_like(text.present))
-        return [nothing] if guidance == 0 else [text, nothing]
-
     def _guided(
-        self,
-        sample: torch.Tensor,
-        source: torch.Tensor,
-        sources: torch.Tensor,
-        t: torch.Tensor,
-        known: Known,
-        guidance: float,
-    ) -> torch.Tensor:
+        self, sample: torch.Tensor, source: torch.Tensor, sources: torch.Tensor, t: torch.Tensor, known: Known,
+        guidance: float, told: Any = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Expected music with the text, without, or beyond (classifier-free guidance, arXiv 2207.12598).
 
         Without a text the way begins at 0, so the sample is moved there first: the same music, the same noise.
         """
         tau, count = self.scheduler.progress(t), len(sources) // len(sample)
-        moved = (sample - tau * source).repeat(count, 1, 1) + tau * sources
-        times = t.expand(len(sources))
-        music = self.scheduler.predict_original(self.predict(moved, sources, times, known), moved, sources, times)
+        moved = sample if sources is source else (sample - tau * source).repeat(count, 1, 1) + tau * sources
+        music = self.scheduler.predict_original(self.predict(moved, sources, t, known, told), moved, sources, t)
         if count == 1:
             return music
         told, free = music.chunk(2)

@@ -68,13 +68,22 @@ class PictureSides(nn.Module):
         self.register_buffer("middle", torch.zeros(text_size))
         self.register_buffer("spread", torch.eye(text_size))
         self.register_buffer("suggests", torch.zeros(num_images, len(WISHES)))
+        self._kept: tuple[torch.Tensor, int, torch.Tensor] | None = None
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Sides `(B, 7)` of texts `(B, T)`, not yet cut off at −1 and 1."""
         seen = (pooled.float() - self.middle.float()) @ self.spread.float()
-        centres = self.centres.float()
-        apart = (seen**2).sum(1, keepdim=True) + torch.linalg.vector_norm(centres, dim=1) ** 2 - 2 * seen @ centres.T
+        apart = (seen**2).sum(1, keepdim=True) + self._lengths() - 2 * seen @ self.centres.float().T
         return torch.exp(-apart.clamp(min=0) / 2) @ self.suggests.float()
+
+    def _lengths(self) -> torch.Tensor:
+        """Squared lengths `(M,)` of the centres; of few texts they take half of the time, so they are kept."""
+        centres = self.centres
+        if centres.is_inference():  # these do not count their changes
+            return torch.linalg.vector_norm(centres.float(), dim=1) ** 2
+        if self._kept is None or self._kept[0] is not centres or self._kept[1] != centres._version:
+            self._kept = (centres, centres._version, torch.linalg.vector_norm(centres.float(), dim=1) ** 2)
+        return self._kept[2]
 
 
 class TextWishes(nn.Module):
@@ -155,9 +164,8 @@ class TextWishes(nn.Module):
         `(B, T2)` of texts, or `(B, 2, T2)` of them and their glosses.
         """
         gate = self.gate.float()
-        part, sides = pooled @ gate[:-1] + gate[-1], self.pictures(pooled)
-        if gloss is not None:
-            sides = (sides + self.pictures(gloss)) / 2
+        part, both = pooled @ gate[:-1] + gate[-1], [pooled] if gloss is None else [pooled, gloss]
+        sides = self.pictures(torch.cat(both)).unflatten(0, (len(both), -1)).mean(0)
         if second is not None and self.second is not None:
             each = self.second(second.reshape(-1, second.shape[-1])).reshape(len(sides), -1, len(WISHES))
             sides = (sides + each.mean(1)) / 2

@@ -296,7 +296,7 @@ def test_guidance_pushes_on_from_the_music_without_a_text() -> None:
     with torch.no_grad():
         found = []
         for scale in (0.0, 1.0, 3.0):
-            parts = model._parts(text, scale)
+            parts = text.guided(scale)
             joined = parts[0] if len(parts) == 1 else toy.join(*parts)
             every = bars.repeat(len(parts), 1)
             known, sources = model.listen(joined, every), model.source(joined, every)
