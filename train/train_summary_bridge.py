@@ -8,6 +8,7 @@
     accelerate launch train summary_bridge --data packs/bridge --output_dir PROMPT --method soft_prompt \
         --museformer checkpoints/museformer --max_steps 10000 --batch_size 8
     accelerate launch train summary_bridge --stage wishes --data packs/bridge --model RUN/best --output_dir WITH_WISHES
+    accelerate launch train summary_bridge --stage numbers --music data/bar_midi --model WITH_WISHES --output_dir LAST
 
 The pack is made once: Museformer and the text encoder are frozen, so nothing that they say changes. `--method` chooses
 `bridge`, `pinned_bridge` (no noise at the text end), `flow` (from noise), `regression`, or `soft_prompt`. `--smoke`
@@ -28,7 +29,7 @@ from typing import Any
 from ..processing.errors import InputError
 from .arguments import TrainingArguments, check_choices, option, parse_arguments
 
-STAGES = ("train", "pack", "wishes")
+STAGES = ("train", "pack", "wishes", "numbers")
 METHODS = ("bridge", "pinned_bridge", "flow", "regression", "soft_prompt", "tiny_bridge")
 SMOKE_MUSIC, SMOKE_ENCODER = "made up", "made up"
 
@@ -54,7 +55,7 @@ class SummaryBridgeTrainingArguments(TrainingArguments):
 class SummaryBridgeArguments:
     """What only SummaryBridge's training needs."""
 
-    stage: str = option("train", "pack: make the pack --data; train: train on it; wishes: see above", choices=STAGES)
+    stage: str = option("train", "pack: make the pack --data; train: on it; wishes, numbers: above", choices=STAGES)
     data: str = option("", "folder of the pack")
     method: str = option("bridge", "what is trained", choices=METHODS)
     model: str = option("", "model folder to go on from, in place of a new one")
@@ -67,7 +68,8 @@ class SummaryBridgeArguments:
     statistics_windows: int = option(6000, "windows that means, whitening and the texts' places are worked out from")
     place_epochs: float = option(6.0, "passes over the captions to fit the texts' places; 0: the line alone")
     wish_size: int = option(256, "wishes: width of the network that reads what texts want")
-    wish_epochs: float = option(6.0, "wishes: its passes over the captions")
+    wish_epochs: float = option(6.0, "wishes and numbers: its passes over the captions")
+    number_captions: int = option(40_000, "numbers: captions of tempos and keys that are drawn evenly")
     second_encoder: str = option("e5", "wishes: another text encoder, by which pictures are compared, too; empty: none")
     glosses: bool = option(True, "wishes: also hear what a dictionary says of Chinese words in English")
     num_prompts: int = option(16, "soft_prompt: words before the first bar")
@@ -92,7 +94,7 @@ class SummaryBridgeArguments:
             raise InputError(None, f"text_blur is {self.text_blur}; it must be in [0, 1]")
         if not self.place_epochs >= 0:
             raise InputError(None, f"place_epochs is {self.place_epochs}; it must be 0 or more")
-        if self.wish_size < 1 or not self.wish_epochs >= 0 or (self.stage == "wishes" and not self.model):
+        if self.wish_size < 1 or not self.wish_epochs >= 0 or (self.stage in ("wishes", "numbers") and not self.model):
             raise InputError(None, "wishes need --model FOLDER, --wish_size of 1 or more, --wish_epochs of 0 or more")
 
 
@@ -375,12 +377,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = replace(
             training, max_minutes=0.0, num_epochs=0.0, batch_size=2, logging_steps=1, warmup_steps=0, overwrite=True
         )
-    elif not args.data:
+    elif not args.data and args.stage != "numbers":
         raise InputError(None, "say where the pack is, or shall be: --data FOLDER")
     if args.stage == "pack":
         run_pack(args, training)
     elif args.stage == "wishes":
         run_wishes(args, training)
+    elif args.stage == "numbers":
+        from .summary_bridge_numbers import run_numbers
+
+        run_numbers(args, training)
     else:
         run(args, training, museformer)
     return 0
