@@ -101,6 +101,29 @@ def supervised_contrastive(vectors: torch.Tensor, labels: torch.Tensor, temperat
 
 
 @_without_autocast
+def pair_agreement(
+    vectors: torch.Tensor, labels: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Is a pair of one style or of two? By one threshold for all pairs, where `supervised_contrastive` only ranks.
+
+    Logistic loss of each pair (SigLIP, arXiv 2303.15343, equation 1), with the mean of the pairs of one style and that
+    of the pairs of two for equal halves: what the area under the curve over all pairs asks for.
+
+    Args:
+        vectors: `(B, S)`; normalised here.
+        labels: `(B,)` whole numbers; -1 takes no part.
+        scale, bias: Scalars that turn cosines into log odds; they learn, too.
+    """
+    known = labels != UNKNOWN_STYLE
+    vectors = F.normalize(vectors.float(), dim=-1)
+    others = torch.triu(known[:, None] & known[None], diagonal=1)  # (B, B), each pair once
+    same = labels[:, None] == labels[None]
+    odds = scale * (vectors @ vectors.T) + bias
+    parts = [F.softplus(sign * odds[others & chosen]) for sign, chosen in ((-1, same), (1, ~same))]
+    return sum((part.mean() for part in parts if len(part)), vectors.sum() * 0.0)
+
+
+@_without_autocast
 def contrastive_match(
     predicted: torch.Tensor, target: torch.Tensor, temperature: float = 0.1, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -180,6 +203,7 @@ __all__ = [
     "masked_cosine",
     "masked_regression",
     "name_match",
+    "pair_agreement",
     "soft_answers",
     "supervised_contrastive",
 ]

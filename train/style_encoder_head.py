@@ -1,0 +1,213 @@
+"""Trains StyleEncoder's style head further, on what the frozen backbone saw of each picture once.
+
+    python -m intermezzo.train.style_encoder_head --data_dir grid --model checkpoints/style_encoder --output_dir LAST
+
+The backbone is looked through once (statistics of its maps, kept in `--cache_dir`); then the head learns in a minute.
+Its loss asks of all pairs by one threshold whether they are of one style, beside the contrast that the whole model was
+trained with; noise and dropout on the statistics keep it from learning the training pictures by heart, and styles with
+many pictures come oftener, but not as often as they are many. The weights that tell the validation's styles apart best
+are kept, with those of the model when none do better. All other outputs stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..modeling.style_losses import pair_agreement, supervised_contrastive
+from ..processing.errors import InputError
+from .arguments import option, parse_arguments
+from .metrics_style import pair_auc
+
+CHECKS = 10  # times that the validation's styles are told apart
+CONTRAST = 0.3  # weight of the contrast beside the agreement of pairs
+FIRST_SCALE, FIRST_BIAS = 7.4, -3.0
+
+
+@dataclass
+class HeadArguments:
+    """What the training of the head takes."""
+
+    data_dir: str = option("", "folder made by build_style_pairs")
+    model: str = option("", "StyleEncoder to go on from")
+    output_dir: str = option("runs/style_head", "folder for the model")
+    cache_dir: str = option("", "folder for what the backbone saw; empty: beside the model")
+    steps: int = option(1500, "steps")
+    batch_size: int = option(512, "pictures per step")
+    learning_rate: float = option(1e-3, "peak learning rate")
+    weight_decay: float = option(0.1, "weight decay")
+    noise: float = option(0.5, "noise on the statistics, in their spreads over the pictures")
+    dropout: float = option(0.2, "part of the statistics that are dropped")
+    evenness: float = option(
+        0.5, "styles are drawn by their number of pictures to this power; 1: as they are, 0: alike"
+    )
+    seed: int = option(0, "seed")
+    overwrite: bool = option(False, "replace a model in the folder")
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size - 1) < 1 or not self.learning_rate > 0:
+            raise InputError(None, "steps must be 1 or more, batch_size 2 or more, learning_rate above 0")
+        if self.noise < 0 or not 0 <= self.dropout < 1 or not 0 <= self.evenness <= 1 or self.weight_decay < 0:
+            raise InputError(None, "noise and weight_decay are 0 or more, dropout 0 up to 1, evenness 0 to 1")
+
+
+@dataclass
+class Statistics:
+    """Pictures of a split as the backbone saw them: `(N, 2ΣC')` float32, with styles and contents."""
+
+    values: torch.Tensor
+    styles: list[str]
+    contents: list[str]
+
+
+def look_at(
+    model: Any, processor: Any, folder: str | Path, split: str, cache: Path, batch_size: int = 32
+) -> Statistics:
+    """The statistics of a split, from the cache where they are there.
+
+    Raises:
+        InputError: There is no such split, or a picture can not be read.
+    """
+    import io
+
+    import pyarrow.parquet as pq
+    from PIL import Image
+    from tqdm import tqdm
+
+    from .style_encoder_data import parquet_files
+
+    files = parquet_files(Path(folder), split)
+    if not files:
+        raise InputError(folder, f"has no files {split}-*.parquet; make them with build_style_pairs")
+    total = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    path = cache / f"{split}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            if len(kept["values"]) == total:
+                values = torch.from_numpy(kept["values"]).float()
+                return Statistics(values, kept["style"].tolist(), kept["content"].tolist())
+    found: dict[str, list[Any]] = {"values": [], "style": [], "content": []}
+    with tqdm(total=total, desc=f"look at {split}", unit="picture") as bar:
+        for file in files:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size, columns=["image", "style", "content"]):
+                rows = batch.to_pylist()
+                try:
+                    pictures = [processor.load(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows]
+                except (InputError, OSError) as error:
+                    raise InputError(file, f"holds a picture that can not be read ({error})") from error
+                with torch.no_grad():
+                    found["values"].append(model.look(processor(pictures)["pixel_values"])[1].half().numpy())
+                for name in ("style", "content"):
+                    found[name] += [row[name] for row in rows]
+                bar.update(len(rows))
+    cache.mkdir(parents=True, exist_ok=True)
+    values = np.concatenate(found["values"])
+    np.savez(path, values=values, style=np.array(found["style"]), content=np.array(found["content"]))
+    return Statistics(torch.from_numpy(values).float(), found["style"], found["content"])
+
+
+def tell_apart(head: Any, seen: Statistics) -> float:
+    """How well a head tells the styles of pictures apart: the area under the curve over their pairs."""
+    with torch.no_grad():
+        vectors = head.eval()(seen.values).numpy()
+    return pair_auc(vectors, seen.styles, seen.contents, resamples=2).value
+
+
+def train_head(head: Any, train: Statistics, held: Statistics, args: HeadArguments, temperature: float) -> list[float]:
+    """Trains a style head in place, and leaves in it the weights that did best on held-out pictures.
+
+    Args:
+        head: `StyleStatistics`, float32.
+        train: What it learns from.
+        held: What it is chosen by.
+        args: Settings.
+        temperature: Of the contrast, as the model was trained with it.
+
+    Returns:
+        The areas on the held-out pictures, before the training and at each check.
+    """
+    names = sorted(set(train.styles))
+    labels = torch.tensor([names.index(style) for style in train.styles])
+    rows = [np.flatnonzero(labels.numpy() == number) for number in range(len(names))]
+    chances = np.array([len(one) for one in rows], dtype=np.float64) ** args.evenness
+    chances /= chances.sum()
+    spread = train.values.std(0)
+    odds = [torch.nn.Parameter(torch.tensor(value)) for value in (FIRST_SCALE, FIRST_BIAS)]
+    groups = [{"params": list(head.parameters())}, {"params": odds, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, args.learning_rate, weight_decay=args.weight_decay)
+    rates = [args.learning_rate, 10 * args.learning_rate]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, args.steps + 1, pct_start=0.1)
+    draw = np.random.default_rng(args.seed)
+    torch.manual_seed(args.seed)
+    areas = [tell_apart(head, held)]
+    best = copy.deepcopy(head.state_dict())
+    every = max(args.steps // CHECKS, 1)
+    for step in range(args.steps):
+        chosen = [draw.choice(rows[k]) for k in draw.choice(len(rows), args.batch_size, p=chances)]
+        values, label = train.values[chosen], labels[chosen]
+        values = F.dropout(values + args.noise * spread * torch.randn_like(values), args.dropout)
+        vectors = head.train()(values)
+        loss = pair_agreement(vectors, label, *odds) + CONTRAST * supervised_contrastive(vectors, label, temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % every == 0 or step + 1 == args.steps:
+            areas.append(tell_apart(head, held))
+            print(f"step {step + 1}: loss {loss.item():.3f}, held-out styles told apart {areas[-1]:.4f}")
+            if areas[-1] > max(areas[:-1]):
+                best = copy.deepcopy(head.state_dict())
+    head.load_state_dict(best)
+    head.eval()
+    return areas
+
+
+def run(args: HeadArguments) -> list[float]:
+    """Trains the head of `--model` and keeps the whole in `--output_dir`; the areas of `train_head`.
+
+    Raises:
+        InputError: Folders that are not there or hold something else.
+    """
+    from ..modeling.modeling_style_encoder import StyleEncoderModel
+    from ..processing.processing_style_encoder import StyleEncoderProcessor
+
+    out = Path(args.output_dir)
+    if not args.data_dir or not (Path(args.model) / "config.json").is_file():
+        raise InputError(args.model or None, "give --data_dir FOLDER and --model FOLDER of a StyleEncoder")
+    if (out / "config.json").exists() and not args.overwrite:
+        raise InputError(out, "holds a model; choose another folder, or say --overwrite")
+    model = StyleEncoderModel.from_pretrained(args.model, dtype="float32").eval()
+    processor = StyleEncoderProcessor.from_pretrained(args.model)
+    told = str(type(model.config).from_pretrained(args.model).dtype).removeprefix("torch.")
+    cache = Path(args.cache_dir or out / "seen")
+    train, held = (look_at(model, processor, args.data_dir, split, cache) for split in ("train", "validation"))
+    areas = train_head(model.style_head, train, held, args, model.config.temperature)
+    print(f"held-out styles told apart: {areas[0]:.4f} before, {max(areas):.4f} after")
+    model.to(getattr(torch, told, torch.float32)).save_pretrained(out)
+    processor.save_pretrained(out)
+    return areas
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    flags = list(sys.argv[1:] if argv is None else argv)
+    try:
+        (args,) = parse_arguments((HeadArguments,), flags, prog="train.style_encoder_head", description=__doc__)
+        run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
