@@ -4,9 +4,9 @@
 
 The backbone is looked through once (statistics of its maps, kept in `--cache_dir`); then the head learns in a minute.
 Its loss asks of all pairs by one threshold whether they are of one style, beside the contrast that the whole model was
-trained with; noise and dropout on the statistics keep it from learning the training pictures by heart, and styles with
-many pictures come oftener, but not as often as they are many. The weights that tell the validation's styles apart best
-are kept, with those of the model when none do better. All other outputs stay as they are.
+trained with; noise and dropout on the statistics keep it from learning the training pictures by heart. The weights that
+tell the validation's styles apart best are kept, those of the model where none do better. All other outputs stay as
+they are; `style_encoder_references` then says anew how pairs of one style and of two look to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HeadArguments:
     model: str = option("", "StyleEncoder to go on from")
     output_dir: str = option("runs/style_head", "folder for the model")
     cache_dir: str = option("", "folder for what the backbone saw; empty: beside the model")
-    steps: int = option(1500, "steps")
+    steps: int = option(1000, "steps")
     batch_size: int = option(512, "pictures per step")
     learning_rate: float = option(1e-3, "peak learning rate")
     weight_decay: float = option(0.1, "weight decay")
