@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from intermezzo.configuration.configuration_summary_bridge import SummaryBridgeConfig
-from intermezzo.modeling.modeling_summary_bridge import SummaryBridgeModel
 from intermezzo.modeling.text_wishes import WISHES, PictureSides
 from intermezzo.processing.errors import InputError
 from intermezzo.processing.music_attributes import KEY_NAMES
@@ -22,8 +21,10 @@ from intermezzo.train import train_summary_bridge
 from intermezzo.train.summary_bridge_numbers import TEMPOS, drawn_values, encoded, teach_numbers, told_of
 from intermezzo.train.summary_bridge_wishes import in_measure
 
+from .test_text_wishes import make as make_bridge
+
 torch.set_num_threads(1)
-T, Z = 12, 32
+T = 12
 MEASURED: list[dict[str, Any]] = [
     {
         "tempo": 120.0, "density": 4.0, "register": 60.0, "dynamics": 70.0, "sustain": 1.0, "leaps": 0.1, "key": "C",
@@ -44,13 +45,7 @@ def encode(texts: Any) -> EncodedTexts:
     return EncodedTexts(rows, rows.mean(1), mask)
 
 
-def make(**changes: Any) -> SummaryBridgeModel:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = dict(
-        summary_size=Z, text_size=T, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
-        place_size=16, wish_size=32, wish_images=6,
-    )  # fmt: skip
-    return SummaryBridgeModel(SummaryBridgeConfig(**{**sizes, **changes})).eval()
+make = functools.partial(make_bridge, text_size=T)
 
 
 def test_tempos_and_keys_are_drawn_evenly_and_captions_are_true() -> None:

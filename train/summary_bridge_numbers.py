@@ -151,8 +151,8 @@ def teach_numbers(
     captions, values = told_of(measured, count, seed)
     texts = encoded(encode, [one.text for one in captions])
     torch.manual_seed(seed)
-    options = {"learning_rate": learning_rate, "dropout": 0.1}
-    return fit_reader(model.wishes, model.statistics, texts, _told(captions), values, epochs, **options)
+    given = (texts, _told(captions), values, epochs)
+    return fit_reader(model.wishes, model.statistics, *given, learning_rate=learning_rate, dropout=0.1)
 
 
 def keep_with_numbers(folder: str | Path, checkpoint: str, music: str, count: int, epochs: float, seed: int = 0) -> Any:

@@ -128,10 +128,19 @@ def wish_loss(read: torch.Tensor, stated: torch.Tensor, values: torch.Tensor, ke
 
 
 def fit_reader(
-    wishes: TextWishes, statistics: Any, data: BridgeWindows, captions: _Captions, values: np.ndarray,
+    wishes: TextWishes, statistics: Any, data: Any, captions: Any, values: np.ndarray,
     epochs: float, batch_size: int = 384, learning_rate: float = 3e-3, dropout: float = 0.15,
 ) -> float:  # fmt: skip
-    """Trains the network on captions that state something; returns the last losses' mean."""
+    """Trains the network on captions that state something; returns the last losses' mean.
+
+    Args:
+        wishes: What is trained.
+        statistics: Of the bridge.
+        data: Texts: a pack (`BridgeWindows`), or what has its `pooled`, `rows`, `places` and `mask`.
+        captions: `_Captions`, or what has their `text`, `window`, `picture`, `stated` and `key`.
+        values: `wish_values` of the windows.
+        epochs, batch_size, learning_rate, dropout: Of the training.
+    """
     rows = torch.from_numpy(np.flatnonzero(captions.picture < 1))
     known = ~np.isnan(values)
     targets = torch.from_numpy(np.nan_to_num(values)).float()
