@@ -388,8 +388,8 @@ class SummaryBridgeModel(SummaryBridgePreTrainedModel):
         music = self.scheduler.predict_original(self.predict(moved, sources, t, known, told), moved, sources, t)
         if count == 1:
             return music
-        told, free = music.chunk(2)
-        return free + guidance * (told - free)
+        led, free = music.chunk(2)
+        return free + guidance * (led - free)
 
 
 __all__ = ["SummaryBridgeModel", "SummaryBridgeOutput", "SummaryBridgePreTrainedModel", "TextTriple"]

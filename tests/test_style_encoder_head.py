@@ -84,10 +84,14 @@ def test_what_was_seen_is_kept(tmp_path: Path) -> None:
 
     model, processor = StyleEncoderModel.from_pretrained(folder), StyleEncoderProcessor.from_pretrained(folder)
     seen = look_at(model, processor, tmp_path / "data", "train", tmp_path / "seen", batch_size=5)
-    again = look_at(None, None, tmp_path / "data", "train", tmp_path / "seen")
+    again = look_at(model, None, tmp_path / "data", "train", tmp_path / "seen")
     assert len(seen.values) == len(STYLES) * len(CONTENTS)
     torch.testing.assert_close(seen.values, again.values)
     assert (seen.styles, seen.contents) == (again.styles, again.contents)
+    with torch.no_grad():
+        next(model.backbone.parameters()).mul_(2)
+    other = look_at(model, processor, tmp_path / "data", "train", tmp_path / "seen")
+    assert not torch.equal(other.values, seen.values), "statistics of another backbone were taken"
 
 
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"dropout": 1.0}, {"noise": -1.0}, {"evenness": 2.0}])

@@ -12,6 +12,7 @@ they are; `style_encoder_references` then says anew how pairs of one style and o
 from __future__ import annotations
 
 import copy
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ class Statistics:
     contents: list[str]
 
 
+def _key(model: Any, files: Sequence[Path]) -> str:
+    """What statistics are of: the backbone's weights and the files; those of others are not taken."""
+    digest = hashlib.sha256(repr([(path.name, path.stat().st_size) for path in files]).encode())
+    for name, value in sorted(model.backbone.state_dict().items()):
+        digest.update(name.encode() + value.float().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def look_at(
     model: Any, processor: Any, folder: str | Path, split: str, cache: Path, batch_size: int = 32
 ) -> Statistics:
@@ -88,10 +97,10 @@ def look_at(
     if not files:
         raise InputError(folder, f"has no files {split}-*.parquet; make them with build_style_pairs")
     total = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
-    path = cache / f"{split}.npz"
+    path, key = cache / f"{split}.npz", _key(model, files)
     if path.is_file():
         with np.load(path) as kept:
-            if len(kept["values"]) == total:
+            if len(kept["values"]) == total and str(kept["of"]) == key:
                 values = torch.from_numpy(kept["values"]).float()
                 return Statistics(values, kept["style"].tolist(), kept["content"].tolist())
     found: dict[str, list[Any]] = {"values": [], "style": [], "content": []}
@@ -110,7 +119,7 @@ def look_at(
                 bar.update(len(rows))
     cache.mkdir(parents=True, exist_ok=True)
     values = np.concatenate(found["values"])
-    np.savez(path, values=values, style=np.array(found["style"]), content=np.array(found["content"]))
+    np.savez(path, of=np.array(key), values=values, style=np.array(found["style"]), content=np.array(found["content"]))
     return Statistics(torch.from_numpy(values).float(), found["style"], found["content"])
 
 
