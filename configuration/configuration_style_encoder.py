@@ -30,6 +30,8 @@ class StyleEncoderConfig(PreTrainedConfig):
         num_attention_heads: Their heads.
         style_maps: Feature maps, spread evenly over the depth of the backbone, whose statistics make the style; all of
             them where there are no more.
+        drawing: Whether the style also goes by what is measured at the pixels (`modeling.style_drawing`): widths of
+            lines and gaps, edges, tones, colours.
         ignore_targets: Targets that are not learnt, of `embed`, `pooled`, `mask`; given ones are passed over.
         loss_weights: Weights of the parts of the loss, of `embed`, `pooled`, `mask`, `style`, `match`; a part that is
             not named keeps its default.
@@ -51,6 +53,7 @@ class StyleEncoderConfig(PreTrainedConfig):
     num_query_layers: int = 2
     num_attention_heads: int = 4
     style_maps: int = 3
+    drawing: bool = False
     ignore_targets: list[str] | tuple[str, ...] = ()
     loss_weights: dict[str, float | int] = field(default_factory=dict)
     temperature: float = 0.1

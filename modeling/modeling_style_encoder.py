@@ -22,6 +22,7 @@ from .style_backbone import (
     merge_lora,
     read_features,
 )
+from .style_drawing import DRAWING_SIZE, drawing_measures
 from .style_losses import (
     contrastive_match,
     mask_loss,
@@ -30,6 +31,8 @@ from .style_losses import (
     name_match,
     supervised_contrastive,
 )
+
+FARTHEST = 5.0  # ranges from what is usual, beyond which a measure of the drawing counts no more
 
 
 @dataclass
@@ -94,14 +97,26 @@ class StyleStatistics(nn.Module):
     """A picture's style from the mean and spread of its feature maps, whatever stands where in it.
 
     That such statistics hold the style and little of the content is the finding behind neural style transfer
-    (arXiv 1508.06576, and 1703.06868, section 3, for mean and spread in place of Gram matrices).
+    (arXiv 1508.06576, and 1703.06868, section 3, for mean and spread in place of Gram matrices). Beside them there can
+    be what `drawing_measures` says of the pixels.
+
+    Attributes:
+        centre, range: `(DRAWING_SIZE,)`, with `drawing`: what of the measures is usual, and how far they range.
     """
 
-    def __init__(self, channels: list[int], hidden_size: int, style_size: int) -> None:
+    centre: torch.Tensor
+    range: torch.Tensor
+
+    def __init__(self, channels: list[int], hidden_size: int, style_size: int, drawing: bool = False) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(2 * count) for count in channels)
-        self.hidden = nn.Linear(2 * sum(channels), hidden_size)
+        widths = [2 * count for count in channels] + [DRAWING_SIZE] * drawing
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+        self.hidden = nn.Linear(sum(widths), hidden_size)
         self.out = nn.Linear(hidden_size, style_size)
+        self.drawing = drawing
+        if drawing:
+            self.register_buffer("centre", torch.zeros(DRAWING_SIZE))
+            self.register_buffer("range", torch.ones(DRAWING_SIZE))
 
     @staticmethod
     def measure(maps: list[torch.Tensor]) -> torch.Tensor:
@@ -114,8 +129,10 @@ class StyleStatistics(nn.Module):
         return torch.cat(found, dim=-1)
 
     def forward(self, statistics: torch.Tensor) -> torch.Tensor:
-        """Means and spreads `(B, 2ΣC')` to `(B, S)` of length 1."""
-        parts = statistics.split([norm.normalized_shape[0] for norm in self.norms], dim=-1)  # type: ignore[misc, index]
+        """Means and spreads, and measures of the drawing, `(B, 2ΣC' + M)` to `(B, S)` of length 1."""
+        parts = list(statistics.split([norm.normalized_shape[0] for norm in self.norms], dim=-1))  # type: ignore[misc, index]
+        if self.drawing:
+            parts[-1] = ((parts[-1] - self.centre) / self.range).clamp(-FARTHEST, FARTHEST)
         normed = [norm(part.to(norm.weight.dtype)) for norm, part in zip(self.norms, parts, strict=True)]
         return F.normalize(self.out(F.gelu(self.hidden(torch.cat(normed, dim=-1)))).float(), dim=-1)
 
@@ -150,6 +167,9 @@ class StyleEncoderPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.running_mean)
                 init.ones_(module.running_var)
                 init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, StyleStatistics) and module.drawing:
+            init.zeros_(module.centre)
+            init.ones_(module.range)
         elif isinstance(module, StyleEncoderModel):
             init.normal_(module.queries, mean=0.0, std=1.0)
 
@@ -162,7 +182,8 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
                                     │                                   ▼ keys, values
                                     │   L + 1 learned queries ─query layers─┬▶ L: embed (B, L, D), mask (B, L)
                                     │                                       └▶ 1: pooled (B, D)
-                                    └▶ maps of some stages ─mean, spread─▶ MLP ─▶ style (B, S), length 1
+                                    └▶ maps of some stages ─mean, spread─┬▶ MLP ─▶ style (B, S), length 1
+    pixel_values ─with `drawing`: widths, edges, tones, colours──────────┘
     ```
     `embed`, `pooled` and `mask` stand wherever a text encoder's output can. What a picture *shows* and how it is
     *drawn* must not share a vector: two drawings of a bell have one name and two styles. Hence `style`.
@@ -186,7 +207,7 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
         self.embed_head = nn.Linear(width, config.embed_size)
         self.mask_head = nn.Linear(width, 1)
         self.pooled_head = nn.Linear(width, config.embed_size)
-        self.style_head = StyleStatistics(channels, width, config.style_size)
+        self.style_head = StyleStatistics(channels, width, config.style_size, config.drawing)
         self.post_init()
 
     @classmethod
@@ -251,13 +272,18 @@ class StyleEncoderModel(StyleEncoderPreTrainedModel):
         """What the backbone sees in pictures `(B, 3, H, W)`, before any head.
 
         Returns:
-            Tokens `(B, h·w, C)`, the statistics of its maps float32 `(B, 2ΣC')`, and the grid `(h, w)`.
+            Tokens `(B, h·w, C)`, the statistics of its maps float32 `(B, 2ΣC')`, with `drawing` the measures of
+            `drawing_measures` after them, and the grid `(h, w)`.
         """
+        given = pixel_values
         if pixel_values.ndim == 4 and pixel_values.device.type == "cpu" and not self.training:
             # A colour beside the other: convolutions on a CPU take a third less time.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         tokens, grid, maps = read_features(self.backbone, pixel_values, self.map_indices)
-        return tokens, self.style_head.measure(maps), grid
+        statistics = self.style_head.measure(maps)
+        if self.config.drawing:
+            statistics = torch.cat([statistics, drawing_measures(given)], dim=-1)
+        return tokens, statistics, grid
 
     def _features(
         self, pixel_values: torch.Tensor | None, tokens: torch.Tensor | None, statistics: torch.Tensor | None

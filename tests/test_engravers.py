@@ -14,6 +14,7 @@ from intermezzo.datasets_scripts.engravers import (
     degraded_row,
     engraved_systems,
     lilypond,
+    manners,
     musescore,
     vexflow,
 )
@@ -52,6 +53,8 @@ BAR_MARKS = {
 STYLES = {
     "vexflow": vexflow.random_style(random.Random(1), score=False)
     | {"scale": 1.0, "spread": 1.4, "line_colour": "black"},
+    "manners": manners.random_style(random.Random(1), score=False)
+    | {"scale": 1.0, "spread": 1.4, "line_colour": "black", "own_stems": True, "number_gaps": True},
     "musescore": {"line_px": 13.0, "fill": False},
     "lilypond": lilypond.random_style(random.Random(1))
     | {"line_px": 13.0, "staff_size": 20, "thickness": 1.4, "grey": 0, "final_bar": False},
@@ -177,6 +180,38 @@ def test_a_score_staff_stands_above_the_tab(worker) -> None:
 
 
 @pytest.mark.skipif(not INSTALLED, reason="no engraver is installed")
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_stems_stand_where_a_manner_wants_them(worker) -> None:
+    def ink(**changes: object) -> tuple[float, float, float]:
+        """Above, within and below the tab lines, in squares of their distance."""
+        own = {"stem_end": "inside", "stem_spaces": 3.0, "halves": "plain", "stem_px": 1.5, "beam_px": 4.0}
+        system = manners.engrave(PLAIN, STYLES["manners"] | own | changes, worker)
+        dark, lines = 1 - system.image / 255.0, system.tab_line_ys
+        first, last = int(lines[0]) - 1, int(lines[-1]) + 2
+        parts = (dark[:first].sum(), dark[first:last].sum(), dark[last:].sum())
+        return tuple(float(part) / system.line_px**2 for part in parts)  # type: ignore[return-value]
+
+    up, down = ink(stem_direction="up", stem_end="outside"), ink(stem_direction="down", stem_end="outside")
+    assert up[0] > 3 * up[2] and down[2] > 3 * down[0]
+    assert ink(stem_direction="down")[2] < 0.8 * down[2]  # most stems end within the staff
+    assert sum(ink(halves="double")) > sum(ink(halves="plain")) > sum(ink(halves="short"))
+
+
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_numbers_are_as_large_as_a_manner_wants_them(worker) -> None:
+    def around(**changes: object) -> float:
+        """Ink about the numbers."""
+        system = manners.engrave("\\staff {tabs}\n8.3.1 |\n", STYLES["manners"] | changes, worker)
+        (x,), (y,) = system.beat_x.values(), system.note_y.values()
+        half = round(0.8 * system.line_px)
+        part = system.image[round(y) - half : round(y) + half, round(x) - half : round(x) + half]
+        return float((1 - part / 255.0).sum()) / system.line_px**2
+
+    assert around(number_scale=1.2, number_gaps=False) > around(number_scale=0.8, number_gaps=False)
+    assert around(number_bold=True) > around(number_bold=False)
+    assert around(number_gaps=False) > around(number_gaps=True)
+
+
 def test_two_voices_are_refused(worker) -> None:
     text = "\\voiceMode barWise\n\\staff {tabs}\n\\ts (4 4) \\voice 5.2.1 \\voice 3.6.2 3.6.2 |\n"
     for name in INSTALLED:

@@ -10,7 +10,15 @@ import torch
 from intermezzo.modeling.modeling_style_encoder import StyleEncoderModel
 from intermezzo.modeling.style_losses import UNKNOWN_STYLE, pair_agreement
 from intermezzo.processing.errors import InputError
-from intermezzo.train.style_encoder_head import HeadArguments, Statistics, look_at, main, run, tell_apart, train_head
+from intermezzo.train.style_encoder_head import (
+    HeadArguments,
+    Statistics,
+    main,
+    run,
+    statistics_of,
+    tell_apart,
+    train_head,
+)
 
 from .tiny_style_encoder import save_tiny, write_split
 
@@ -83,14 +91,14 @@ def test_what_was_seen_is_kept(tmp_path: Path) -> None:
     from intermezzo.processing.processing_style_encoder import StyleEncoderProcessor
 
     model, processor = StyleEncoderModel.from_pretrained(folder), StyleEncoderProcessor.from_pretrained(folder)
-    seen = look_at(model, processor, tmp_path / "data", "train", tmp_path / "seen", batch_size=5)
-    again = look_at(model, None, tmp_path / "data", "train", tmp_path / "seen")
+    seen = statistics_of(model, processor, tmp_path / "data", "train", tmp_path / "seen")
+    again = statistics_of(model, None, tmp_path / "data", "train", tmp_path / "seen")
     assert len(seen.values) == len(STYLES) * len(CONTENTS)
     torch.testing.assert_close(seen.values, again.values)
     assert (seen.styles, seen.contents) == (again.styles, again.contents)
     with torch.no_grad():
         next(model.backbone.parameters()).mul_(2)
-    other = look_at(model, processor, tmp_path / "data", "train", tmp_path / "seen")
+    other = statistics_of(model, processor, tmp_path / "data", "train", tmp_path / "seen")
     assert not torch.equal(other.values, seen.values), "statistics of another backbone were taken"
 
 

@@ -118,7 +118,7 @@ def engraved_rows(engraver: str, seed: int, mix: Mix) -> Iterator[Row]:
             if one.random() < mix.retimings:
                 text = retimed(text, one) or text
             metre = (4, 4)
-            if engraver == "vexflow" and one.random() < mix.continuations:
+            if engraver in ("vexflow", "manners") and one.random() < mix.continuations:
                 later = as_continuation(text)
                 if later is not None and later[2] in _LATER_METRES:
                     _, text, metre = later

@@ -12,7 +12,6 @@ they are; `style_encoder_references` then says anew how pairs of one style and o
 from __future__ import annotations
 
 import copy
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ..modeling.style_losses import pair_agreement, supervised_contrastive
 from ..processing.errors import InputError
 from .arguments import option, parse_arguments
 from .metrics_style import pair_auc
+from .style_encoder_seen import look_at
 
 CHECKS = 10  # times that the validation's styles are told apart
 CONTRAST = 0.3  # weight of the contrast beside the agreement of pairs
@@ -41,6 +41,7 @@ class HeadArguments:
     model: str = option("", "StyleEncoder to go on from")
     output_dir: str = option("runs/style_head", "folder for the model")
     cache_dir: str = option("", "folder for what the backbone saw; empty: beside the model")
+    drawing: bool = option(False, "measure lines, gaps, edges, tones, colours at the pixels, too; a head anew")
     steps: int = option(1000, "steps")
     batch_size: int = option(512, "pictures per step")
     learning_rate: float = option(1e-3, "peak learning rate")
@@ -69,58 +70,16 @@ class Statistics:
     contents: list[str]
 
 
-def _key(model: Any, files: Sequence[Path]) -> str:
-    """What statistics are of: the backbone's weights and the files; those of others are not taken."""
-    digest = hashlib.sha256(repr([(path.name, path.stat().st_size) for path in files]).encode())
-    for name, value in sorted(model.backbone.state_dict().items()):
-        digest.update(name.encode() + value.float().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def look_at(
-    model: Any, processor: Any, folder: str | Path, split: str, cache: Path, batch_size: int = 32
-) -> Statistics:
+def statistics_of(model: Any, processor: Any, folder: str | Path, split: str, cache: Path) -> Statistics:
     """The statistics of a split, from the cache where they are there.
 
     Raises:
         InputError: There is no such split, or a picture can not be read.
     """
-    import io
-
-    import pyarrow.parquet as pq
-    from PIL import Image
-    from tqdm import tqdm
-
-    from .style_encoder_data import parquet_files
-
-    files = parquet_files(Path(folder), split)
-    if not files:
-        raise InputError(folder, f"has no files {split}-*.parquet; make them with build_style_pairs")
-    total = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
-    path, key = cache / f"{split}.npz", _key(model, files)
-    if path.is_file():
-        with np.load(path) as kept:
-            if len(kept["values"]) == total and str(kept["of"]) == key:
-                values = torch.from_numpy(kept["values"]).float()
-                return Statistics(values, kept["style"].tolist(), kept["content"].tolist())
-    found: dict[str, list[Any]] = {"values": [], "style": [], "content": []}
-    with tqdm(total=total, desc=f"look at {split}", unit="picture") as bar:
-        for file in files:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size, columns=["image", "style", "content"]):
-                rows = batch.to_pylist()
-                try:
-                    pictures = [processor.load(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows]
-                except (InputError, OSError) as error:
-                    raise InputError(file, f"holds a picture that can not be read ({error})") from error
-                with torch.no_grad():
-                    found["values"].append(model.look(processor(pictures)["pixel_values"])[1].half().numpy())
-                for name in ("style", "content"):
-                    found[name] += [row[name] for row in rows]
-                bar.update(len(rows))
-    cache.mkdir(parents=True, exist_ok=True)
-    values = np.concatenate(found["values"])
-    np.savez(path, of=np.array(key), values=values, style=np.array(found["style"]), content=np.array(found["content"]))
-    return Statistics(torch.from_numpy(values).float(), found["style"], found["content"])
+    weights = [*model.backbone.state_dict().items(), ("drawing", torch.tensor(float(model.config.drawing)))]
+    see = lambda pixels: model.look(pixels)[1]  # noqa: E731
+    seen = look_at(see, weights, processor, folder, split, cache, ("style", "content"))
+    return Statistics(seen.values, seen.columns["style"], seen.columns["content"])
 
 
 def tell_apart(head: Any, seen: Statistics) -> float:
@@ -148,7 +107,9 @@ def train_head(head: Any, train: Statistics, held: Statistics, args: HeadArgumen
     rows = [np.flatnonzero(labels.numpy() == number) for number in range(len(names))]
     chances = np.array([len(one) for one in rows], dtype=np.float64) ** args.evenness
     chances /= chances.sum()
-    spread = train.values.std(0)
+    spread, usual = train.values.std(0), torch.zeros(train.values.shape[1])
+    if head.drawing:  # a width of 0 would be a measure like any other: what is dropped is as usual
+        usual[-len(head.centre) :] = head.centre.float()
     odds = [torch.nn.Parameter(torch.tensor(value)) for value in (FIRST_SCALE, FIRST_BIAS)]
     groups = [{"params": list(head.parameters())}, {"params": odds, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, args.learning_rate, weight_decay=args.weight_decay)
@@ -162,7 +123,8 @@ def train_head(head: Any, train: Statistics, held: Statistics, args: HeadArgumen
     for step in range(args.steps):
         chosen = [draw.choice(rows[k]) for k in draw.choice(len(rows), args.batch_size, p=chances)]
         values, label = train.values[chosen], labels[chosen]
-        values = F.dropout(values + args.noise * spread * torch.randn_like(values), args.dropout)
+        values = values + args.noise * spread * torch.randn_like(values)
+        values = usual + F.dropout(values - usual, args.dropout)
         vectors = head.train()(values)
         loss = pair_agreement(vectors, label, *odds) + CONTRAST * supervised_contrastive(vectors, label, temperature)
         optimizer.zero_grad()
@@ -178,6 +140,26 @@ def train_head(head: Any, train: Statistics, held: Statistics, args: HeadArgumen
     head.load_state_dict(best)
     head.eval()
     return areas
+
+
+def with_drawing(model: Any, seed: int = 0) -> Any:
+    """The same model with a new style head that also goes by what is measured at the pixels."""
+    config = copy.deepcopy(model.config)
+    config.drawing = True
+    torch.manual_seed(seed)
+    new = type(model)(config)
+    known = {name: value for name, value in model.state_dict().items() if not name.startswith("style_head.")}
+    new.load_state_dict(known, strict=False)
+    for linear in (new.style_head.hidden, new.style_head.out):
+        linear.reset_parameters()  # the general rule for new matrices is too small to begin with here
+    return new.eval()
+
+
+def measure_range(head: Any, seen: Statistics, dtype: torch.dtype) -> None:
+    """Sets what of the measures of a drawing is usual, and how far they range, as the file will hold them."""
+    measures = seen.values[:, -len(head.centre) :]
+    head.centre.copy_(measures.mean(0).to(dtype))
+    head.range.copy_((measures.std(0) + 1e-4).to(dtype))
 
 
 def run(args: HeadArguments) -> list[float]:
@@ -198,7 +180,11 @@ def run(args: HeadArguments) -> list[float]:
     processor = StyleEncoderProcessor.from_pretrained(args.model)
     told = str(type(model.config).from_pretrained(args.model).dtype).removeprefix("torch.")
     cache = Path(args.cache_dir or out / "seen")
-    train, held = (look_at(model, processor, args.data_dir, split, cache) for split in ("train", "validation"))
+    if args.drawing and not model.config.drawing:
+        model = with_drawing(model, args.seed)
+    train, held = (statistics_of(model, processor, args.data_dir, split, cache) for split in ("train", "validation"))
+    if model.config.drawing:
+        measure_range(model.style_head, train, getattr(torch, told, torch.float32))
     areas = train_head(model.style_head, train, held, args, model.config.temperature)
     print(f"held-out styles told apart: {areas[0]:.4f} before, {max(areas):.4f} after")
     model.to(getattr(torch, told, torch.float32)).save_pretrained(out)

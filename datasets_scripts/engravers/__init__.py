@@ -6,7 +6,8 @@
 
 Each engraver is a module with `NAME`, `absent()` (what lacks, in one line), `random_style(rng, ...)` and
 `engrave(text, style, worker, name, metre)`, which gives an `EngravedSystem` or raises `ValueError` for what it can not
-draw truly. `engraved_systems` draws generated pieces by all that are installed.
+draw truly. `engraved_systems` draws generated pieces by all that are installed. `manners` is nobody's hand: VexFlow's
+notes with stems, numbers and words set in habits drawn by chance.
 """
 
 from .drawn import EngravedSystem, degraded_row

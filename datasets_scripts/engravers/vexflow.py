@@ -23,7 +23,7 @@ NAME = "vexflow"
 NOTE_EFFECTS = frozenset("h sl ss sib sia sou sod be x t g v pm lr nh ac hac st".split())
 BEAT_EFFECTS = frozenset("tt s p bd bu ad au su sd".split())
 BENDS = {"bend", "bendrelease"}
-_HEIGHTS = {1: "1/4", 2: "1/2", 3: "3/4", 4: "Full", 5: "1 1/4", 6: "1 1/2", 7: "1 3/4", 8: "2"}
+HEIGHTS = {1: "1/4", 2: "1/2", 3: "3/4", 4: "Full", 5: "1 1/4", 6: "1 1/2", 7: "1 3/4", 8: "2"}
 _WORDS = {"tt": "T", "s": "S", "p": "P", "su": "\ue612", "sd": "\ue610"}
 _SCORE_SIGNS = {"st": "a.", "ac": "a>", "hac": "a^"}
 _SHARP = ("c", "c#", "d", "d#", "e", "f", "f#", "g", "g#", "a", "a#", "b")
@@ -55,7 +55,7 @@ def visible(score: Score) -> Score:
                 beat.grace = "bb"
             for note in beat.notes:
                 kept = {name: args for name, args in note.effects.items() if name in NOTE_EFFECTS}
-                if "be" in kept and (kept["be"][0] not in BENDS or max(_rise(kept["be"])) not in _HEIGHTS):
+                if "be" in kept and (kept["be"][0] not in BENDS or max(_rise(kept["be"])) not in HEIGHTS):
                     del kept["be"]
                 note.effects = kept
     return score
@@ -112,9 +112,9 @@ def _head(note: Note, style: dict[str, Any]) -> str:
     return f"({note.fret})" if "g" in note.effects else str(note.fret)
 
 
-def _bend(arguments: tuple) -> list[dict[str, Any]]:
+def _bend(arguments: tuple, style: dict[str, Any]) -> list[dict[str, Any]]:
     values = _rise(arguments)
-    up = {"up": True, "text": _HEIGHTS[max(values)]}
+    up = {"up": True, "text": style.get("bend_words", HEIGHTS)[max(values)]}
     return [up, {"up": False, "text": ""}] if arguments[0] == "bendrelease" else [up]
 
 
@@ -124,7 +124,7 @@ def _beat(beat: Beat, style: dict[str, Any], tuning: tuple[str, ...], flat: bool
         entry = {"string": note.string, "text": _head(note, style), "dead": "x" in note.effects}
         entry["key"] = _key(note, tuning, flat)
         if "be" in note.effects:
-            entry["bend"] = _bend(note.effects["be"])
+            entry["bend"] = _bend(note.effects["be"], style)
         notes.append(entry)
     names = {name for note in beat.notes for name in note.effects}
     return {
@@ -223,9 +223,9 @@ def job_of(score: Score, style: dict[str, Any]) -> dict[str, Any]:
             }
         )
     links, alone = _links(named, style)
-    job = {"verb": "draw", "engraver": NAME, "bars": bars, "strings": staff.strings, "links": links}
+    job = style | {"verb": "draw", "engraver": NAME, "bars": bars, "strings": staff.strings, "links": links}
     job["clef_name"] = "bass" if staff.strings < 6 else "treble"
-    return job | {"slides_alone": alone, "spans": _spans(named)} | style
+    return job | {"slides_alone": alone, "spans": _spans(named)}
 
 
 def engrave(
@@ -263,11 +263,11 @@ def engrave(
         bar_x=[(left, right) for left, right in answer["bars"]],
         tab_line_ys=answer["lines"],
         has_score=style["score"],
-        engraver=NAME,
+        engraver=style.get("engraver", NAME),
         name=name,
         metre=metre,
         note_y=note_y,
     )
 
 
-__all__ = ["NAME", "absent", "engrave", "job_of", "random_style", "visible"]
+__all__ = ["HEIGHTS", "NAME", "absent", "engrave", "job_of", "random_style", "visible"]

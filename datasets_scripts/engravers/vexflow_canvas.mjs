@@ -5,6 +5,7 @@ import { drawRun, musicFont, shape, textFont } from "../render/fonts.mjs";
 const round = (value) => Math.round(value * 100) / 100;
 const MUSIC_FROM = 0xe000; // private use area: SMuFL symbols
 const PX_PER_POINT = 4 / 3;
+const NUMBER = /^[(<]?(\d{1,2}|X)[)>]?$/; // what stands on a tab line
 
 /** `{size, bold, italic}` of VexFlow's font, a CSS string or an object with sizes in points. */
 function fontOf(font, size, weight, style) {
@@ -36,6 +37,10 @@ function extent(run, size) {
 
 /** Outlines of a text that may mix letters and music symbols. */
 function outlines(text, font, fonts) {
+  if (fonts.numbers && NUMBER.test(text)) {
+    const { scale, bold } = fonts.numbers;
+    font = { ...font, size: font.size * scale, bold: font.bold || bold };
+  }
   const pick = (code) =>
     code >= MUSIC_FROM ? musicFont(fonts.music, code) : textFont(fonts.text, font.bold, font.italic);
   const shaped = shape(text, pick, font.size);
@@ -121,6 +126,7 @@ export class OutlineContext {
     return this;
   }
   clearRect(x, y, w, h) {
+    if (this.fonts.gaps === false) return this;
     this.parts.push(`<rect x="${round(x)}" y="${round(y)}" width="${round(w)}" height="${round(h)}" fill="white"/>`);
     return this;
   }

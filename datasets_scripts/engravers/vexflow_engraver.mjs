@@ -3,6 +3,7 @@
 import { pathToFileURL } from "node:url";
 import path from "node:path";
 import { OutlineContext } from "./vexflow_canvas.mjs";
+import { drawStems } from "./vexflow_stems.mjs";
 
 // VexFlow reads a CSS font by way of a page's element when a dot takes over its note's font.
 globalThis.document ??= { createElement: () => ({ style: cssFont() }) };
@@ -36,10 +37,10 @@ function tabNote(beat, job) {
       positions: beat.notes.map(({ string, text }) => ({ str: string, fret: text })),
       duration: String(beat.duration), dots: beat.dots, stemDirection: -1,
     },
-    job.stems && beat.duration > 1,
+    job.stems && !job.own_stems && beat.duration > 1,
   );
   // Nothing else tells a half from a quarter on a tab: its stem is half as long.
-  if (job.stems && beat.duration === 2) note.getStem().setExtension(-VF.Stem.HEIGHT / 2);
+  if (job.stems && !job.own_stems && beat.duration === 2) note.getStem().setExtension(-VF.Stem.HEIGHT / 2);
   return note;
 }
 
@@ -76,7 +77,7 @@ function notesOfBar(bar, job, tab) {
     }
     const rest = beat.notes.length === 0;
     const note = rest ? restNote(beat) : tab ? tabNote(beat, job) : scoreNote(beat, job);
-    if (beat.dots && (!tab || rest || job.stems)) for (let i = 0; i < beat.dots; i++) VF.Dot.buildAndAttach([note], { all: !tab });
+    if (beat.dots && (!tab || rest || (job.stems && !job.own_stems))) for (let i = 0; i < beat.dots; i++) VF.Dot.buildAndAttach([note], { all: !tab });
     if (graces.length) {
       note.addModifier(new VF.GraceNoteGroup(graces.map((grace) => grace.note), false), 0);
       graces.forEach((grace) => out.push({ ...grace, grace: true }));
@@ -149,7 +150,7 @@ function layoutBar(job, bar, index, x) {
     return voice.addTickables(items.filter((item) => !item.grace).map((item) => item.note));
   };
   // Tuplets change the length of their notes, so they come before the formatter.
-  const tabTuplets = tupletsOf(tabItems, true);
+  const tabTuplets = tupletsOf(tabItems, true); // made in any case: they tell the formatter how long notes are
   const scoreTuplets = tupletsOf(scoreItems, false);
   const first = index === 0;
   const staves = [makeStave(VF.TabStave, job, bar, index, x, TAB_TOP, 100, first)];
@@ -166,7 +167,8 @@ function layoutBar(job, bar, index, x) {
     VF.Accidental.applyAccidentals([voices[1]], bar.key_in_force);
     formatter.joinVoices([voices[1]]);
   }
-  const beams = job.stems ? beamsOf(tabItems, true) : [];
+  const ownStems = job.stems && job.own_stems;
+  const beams = job.stems && !ownStems ? beamsOf(tabItems, true) : [];
   const scoreBeams = beamsOf(scoreItems, false);
   const least = formatter.preCalculateMinTotalWidth(voices);
   const inner = Math.max(least * job.spread, job.least_px * tabItems.length);
@@ -175,7 +177,7 @@ function layoutBar(job, bar, index, x) {
   formatter.format(voices, inner);
   return {
     bar, staves, voices, tabItems, scoreItems, beams: [...beams, ...scoreBeams],
-    tuplets: [...(job.stems ? tabTuplets : []), ...scoreTuplets], width: start + inner + tail, x,
+    tuplets: [...(job.stems && !ownStems ? tabTuplets : []), ...scoreTuplets], width: start + inner + tail, x,
   };
 }
 
@@ -188,6 +190,7 @@ function drawBar(context, cell, job) {
   });
   cell.beams.forEach((beam) => beam.setContext(context).draw());
   cell.tuplets.forEach((tuplet) => tuplet.setContext(context).draw());
+  if (job.stems && job.own_stems) drawStems(context, cell.tabItems, job, staves[0]);
 }
 
 /** Marks drawn above the whole bar: tempo, endings, times of a repeat, bar numbers. */
@@ -271,7 +274,10 @@ function drawSpans(context, job, tab, top) {
 
 /** Draws a job: `{svg, width, height, lines, beats, bars}` in layout pixels. */
 export function engrave(job) {
-  const context = new OutlineContext({ music: job.music_font, text: job.text_font });
+  const context = new OutlineContext({
+    music: job.music_font, text: job.text_font, numbers: { scale: job.number_scale ?? 1, bold: Boolean(job.number_bold) },
+    gaps: job.number_gaps ?? true,
+  });
   VF.Element.setTextMeasurementCanvas({ getContext: () => context });
   const cells = [];
   let x = LEFT;
