@@ -12,7 +12,6 @@ they are; `style_encoder_references` then says anew how pairs of one style and o
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ import torch.nn.functional as F
 
 from ..modeling.style_losses import pair_agreement, supervised_contrastive
 from ..processing.errors import InputError
-from .arguments import option, parse_arguments
+from .arguments import option
 from .metrics_style import pair_auc
-from .style_encoder_seen import look_at
+from .style_encoder_seen import dtype_of, look_at, open_model, run_command
 
 CHECKS = 10  # times that the validation's styles are told apart
 CONTRAST = 0.3  # weight of the contrast beside the agreement of pairs
@@ -168,40 +167,25 @@ def run(args: HeadArguments) -> list[float]:
     Raises:
         InputError: Folders that are not there or hold something else.
     """
-    from ..modeling.modeling_style_encoder import StyleEncoderModel
-    from ..processing.processing_style_encoder import StyleEncoderProcessor
-
     out = Path(args.output_dir)
-    if not args.data_dir or not (Path(args.model) / "config.json").is_file():
-        raise InputError(args.model or None, "give --data_dir FOLDER and --model FOLDER of a StyleEncoder")
-    if (out / "config.json").exists() and not args.overwrite:
-        raise InputError(out, "holds a model; choose another folder, or say --overwrite")
-    model = StyleEncoderModel.from_pretrained(args.model, dtype="float32").eval()
-    processor = StyleEncoderProcessor.from_pretrained(args.model)
-    told = str(type(model.config).from_pretrained(args.model).dtype).removeprefix("torch.")
+    model, processor = open_model(args.model, args.data_dir, out, args.overwrite)
+    dtype = dtype_of(args.model)
     cache = Path(args.cache_dir or out / "seen")
     if args.drawing and not model.config.drawing:
         model = with_drawing(model, args.seed)
     train, held = (statistics_of(model, processor, args.data_dir, split, cache) for split in ("train", "validation"))
     if model.config.drawing:
-        measure_range(model.style_head, train, getattr(torch, told, torch.float32))
+        measure_range(model.style_head, train, dtype)
     areas = train_head(model.style_head, train, held, args, model.config.temperature)
     print(f"held-out styles told apart: {areas[0]:.4f} before, {max(areas):.4f} after")
-    model.to(getattr(torch, told, torch.float32)).save_pretrained(out)
+    model.to(dtype).save_pretrained(out)
     processor.save_pretrained(out)
     return areas
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
-    flags = list(sys.argv[1:] if argv is None else argv)
-    try:
-        (args,) = parse_arguments((HeadArguments,), flags, prog="train.style_encoder_head", description=__doc__)
-        run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(HeadArguments, run, "train.style_encoder_head", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from ..processing.errors import InputError
+from .arguments import parse_arguments
 
 
 @dataclass
@@ -119,4 +121,46 @@ def look_at(
     return Seen(torch.from_numpy(joined).float(), found)
 
 
-__all__ = ["Seen", "key_of", "look_at"]
+def open_model(folder: str, data: Any, out: Path, overwrite: bool) -> tuple[Any, Any]:
+    """A StyleEncoder to train on, in float32, and its processor.
+
+    Args:
+        folder: Of the model.
+        data: Folders of pictures, as they were given.
+        out: Folder for the model afterwards.
+        overwrite: Whether a model there may be replaced.
+
+    Raises:
+        InputError: Folders that are not there, or a model where the new one shall be.
+    """
+    from ..modeling.modeling_style_encoder import StyleEncoderModel
+    from ..processing.processing_style_encoder import StyleEncoderProcessor
+
+    if not data or not (Path(folder) / "config.json").is_file():
+        raise InputError(folder or None, "give --data_dir FOLDER and --model FOLDER of a StyleEncoder")
+    if (out / "config.json").exists() and not overwrite:
+        raise InputError(out, "holds a model; choose another folder, or say --overwrite")
+    model = StyleEncoderModel.from_pretrained(folder, dtype="float32").eval()
+    return model, StyleEncoderProcessor.from_pretrained(folder)
+
+
+def dtype_of(folder: str) -> torch.dtype:
+    """What a model's weights are kept as."""
+    from ..configuration.configuration_style_encoder import StyleEncoderConfig
+
+    told = str(StyleEncoderConfig.from_pretrained(folder).dtype).removeprefix("torch.")
+    return getattr(torch, told, torch.float32)
+
+
+def run_command(kind: Any, run: Callable[[Any], Any], prog: str, text: str | None, argv: Sequence[str] | None) -> int:
+    """A command of one group of settings; its exit status."""
+    try:
+        (args,) = parse_arguments((kind,), list(sys.argv[1:] if argv is None else argv), prog=prog, description=text)
+        run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+__all__ = ["Seen", "dtype_of", "key_of", "look_at", "open_model", "run_command"]

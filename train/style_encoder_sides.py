@@ -13,7 +13,6 @@ stay as they are.
 from __future__ import annotations
 
 import copy
-import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ import torch
 import torch.nn.functional as F
 
 from ..processing.errors import InputError
-from .arguments import option, parse_arguments
-from .style_encoder_seen import Seen, look_at
+from .arguments import option
+from .style_encoder_seen import Seen, dtype_of, look_at, open_model, run_command
 
 CHECKS = 10  # times that the validation is heard
 OTHERS = 8  # one in so many of the pictures whose names suggest nothing is seen, too, to stay where it is
@@ -212,17 +211,9 @@ def run(args: SidesArguments) -> list[float]:
     Raises:
         InputError: Folders that are not there or hold something else.
     """
-    from ..modeling.modeling_style_encoder import StyleEncoderModel
-    from ..processing.processing_style_encoder import StyleEncoderProcessor
-
     out = Path(args.output_dir)
-    if not args.data_dir or not (Path(args.model) / "config.json").is_file():
-        raise InputError(args.model or None, "give --data_dir FOLDER and --model FOLDER of a StyleEncoder")
-    if (out / "config.json").exists() and not args.overwrite:
-        raise InputError(out, "holds a model; choose another folder, or say --overwrite")
-    model = StyleEncoderModel.from_pretrained(args.model, dtype="float32").eval()
-    processor = StyleEncoderProcessor.from_pretrained(args.model)
-    told = str(type(model.config).from_pretrained(args.model).dtype).removeprefix("torch.")
+    model, processor = open_model(args.model, args.data_dir, out, args.overwrite)
+    dtype = dtype_of(args.model)
     hear = ear_of(args.bridge, model.config.embed_size)
     weights = [item for item in model.state_dict().items() if not item[0].startswith(("pooled_head.", "style_head."))]
 
@@ -235,21 +226,14 @@ def run(args: SidesArguments) -> list[float]:
     held = suggesting([look(0, "validation")])
     shares = teach(model.pooled_head, train, held, hear, args)
     print(f"held-out pictures heard rightly: {shares[0]:.4f} before, {shares[-1]:.4f} after")
-    model.to(getattr(torch, told, torch.float32)).save_pretrained(out)
+    model.to(dtype).save_pretrained(out)
     processor.save_pretrained(out)
     return shares
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
-    flags = list(sys.argv[1:] if argv is None else argv)
-    try:
-        (args,) = parse_arguments((SidesArguments,), flags, prog="train.style_encoder_sides", description=__doc__)
-        run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(SidesArguments, run, "train.style_encoder_sides", __doc__, argv)
 
 
 if __name__ == "__main__":
