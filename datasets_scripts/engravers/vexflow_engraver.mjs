@@ -31,16 +31,19 @@ const LEFT = 40;
 const REST_KEY = "b/4";
 const STROKES = { bd: 1, bu: 2, ad: 3, au: 4 };
 
+/** Whether VexFlow draws the stems of a tab, below the staff, and not `drawStems`. */
+const stemsBelow = (job) => job.stems && !job.own_stems;
+
 function tabNote(beat, job) {
   const note = new VF.TabNote(
     {
       positions: beat.notes.map(({ string, text }) => ({ str: string, fret: text })),
       duration: String(beat.duration), dots: beat.dots, stemDirection: -1,
     },
-    job.stems && !job.own_stems && beat.duration > 1,
+    stemsBelow(job) && beat.duration > 1,
   );
   // Nothing else tells a half from a quarter on a tab: its stem is half as long.
-  if (job.stems && !job.own_stems && beat.duration === 2) note.getStem().setExtension(-VF.Stem.HEIGHT / 2);
+  if (stemsBelow(job) && beat.duration === 2) note.getStem().setExtension(-VF.Stem.HEIGHT / 2);
   return note;
 }
 
@@ -77,7 +80,8 @@ function notesOfBar(bar, job, tab) {
     }
     const rest = beat.notes.length === 0;
     const note = rest ? restNote(beat) : tab ? tabNote(beat, job) : scoreNote(beat, job);
-    if (beat.dots && (!tab || rest || (job.stems && !job.own_stems))) for (let i = 0; i < beat.dots; i++) VF.Dot.buildAndAttach([note], { all: !tab });
+    const dots = !tab || rest || stemsBelow(job) ? beat.dots : 0;
+    for (let i = 0; i < dots; i++) VF.Dot.buildAndAttach([note], { all: !tab });
     if (graces.length) {
       note.addModifier(new VF.GraceNoteGroup(graces.map((grace) => grace.note), false), 0);
       graces.forEach((grace) => out.push({ ...grace, grace: true }));
@@ -167,8 +171,7 @@ function layoutBar(job, bar, index, x) {
     VF.Accidental.applyAccidentals([voices[1]], bar.key_in_force);
     formatter.joinVoices([voices[1]]);
   }
-  const ownStems = job.stems && job.own_stems;
-  const beams = job.stems && !ownStems ? beamsOf(tabItems, true) : [];
+  const beams = stemsBelow(job) ? beamsOf(tabItems, true) : [];
   const scoreBeams = beamsOf(scoreItems, false);
   const least = formatter.preCalculateMinTotalWidth(voices);
   const inner = Math.max(least * job.spread, job.least_px * tabItems.length);
@@ -177,7 +180,7 @@ function layoutBar(job, bar, index, x) {
   formatter.format(voices, inner);
   return {
     bar, staves, voices, tabItems, scoreItems, beams: [...beams, ...scoreBeams],
-    tuplets: [...(job.stems && !ownStems ? tabTuplets : []), ...scoreTuplets], width: start + inner + tail, x,
+    tuplets: [...(stemsBelow(job) ? tabTuplets : []), ...scoreTuplets], width: start + inner + tail, x,
   };
 }
 

@@ -31,9 +31,9 @@ function drawBeams(context, group, direction, tip, job) {
   for (let level = 0; level < Math.max(...levels); level += 1) {
     let from = -1;
     for (let k = 0; k <= group.length; k += 1) {
-      const in_run = k < group.length && levels[k] > level;
-      if (in_run && from < 0) from = k;
-      if (in_run || from < 0) continue;
+      const inRun = k < group.length && levels[k] > level;
+      if (inRun && from < 0) from = k;
+      if (inRun || from < 0) continue;
       const x0 = group[from].at.x;
       if (k - from > 1) stroke(x0, group[k - 1].at.x, level);
       else if (from > 0) stroke(x0 - 8, x0, level);
