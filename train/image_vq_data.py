@@ -15,7 +15,8 @@ from ..processing.errors import InputError
 from ..processing.grid_pictures import SCALE, GridGeometry, canvas_to_grid, from_ink, to_ink
 from ..processing.native_snap import anchors_of, snap_to_columns, snapped_labels
 from ..processing.system_canvas import WHITE
-from .score_vlm_data import PackedSystems, vary
+from .score_vlm_data import PackedSystems
+from .score_vlm_vary import vary
 
 
 class GridPictures(Dataset):

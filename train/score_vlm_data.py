@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -24,9 +23,8 @@ from ..processing.dense_labels import SLOT_PX, SparseLabels, encode_system, expa
 from ..processing.errors import InputError
 from ..processing.multimodal_utils import count_image_tokens
 from ..processing.page_systems import draw_region, read_page
-from ..processing.system_canvas import BATCH_MARGIN_PX, ROWS_BELOW, WHITE, CanvasPlacement, draw_on_canvas
-
-MAX_SHIFT_PX = 8
+from ..processing.system_canvas import BATCH_MARGIN_PX, WHITE, CanvasPlacement, draw_on_canvas
+from .score_vlm_vary import vary
 
 
 @dataclass
@@ -216,47 +214,6 @@ class Buckets(Dataset):
 
     def __getitem__(self, i: int) -> list[dict[str, Any]]:
         return [self.systems[k] for k in self.batches[i]]
-
-
-def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, float, float]:
-    """Small changes that a scaler, a printer or a line finder makes: place, size, contrast, blur, noise.
-
-    Lines lie up to about a pixel beside where they should, since what reads a picture only knows them so well.
-
-    Args:
-        canvas: `(H, W)` uint8, white = 255.
-
-    Returns:
-        `(H, W)` float32 in [0, 1], 1 = ink, and the `scale` and `shift` (px) that every x was moved by; ink never
-        leaves the canvas on the right.
-    """
-    height, width = canvas.shape
-    scale, shift = 1.0, float(draw.integers(0, MAX_SHIFT_PX))
-    if draw.random() < 0.6:
-        scale, shift = float(draw.uniform(0.97, 1.03)), float(draw.uniform(-2, MAX_SHIFT_PX))
-    last = int(np.flatnonzero((canvas < WHITE).any(axis=0))[-1:].sum()) + 2
-    if last * scale + shift > width:
-        scale, shift = min(scale, 1.0), 0.0
-    ink = WHITE - canvas
-    if scale != 1.0:
-        # About the tab's middle, and not the same as across: a line finder errs in height alone.
-        tall = scale * float(draw.uniform(0.99, 1.01)) if draw.random() < 0.5 else float(draw.uniform(0.985, 1.015))
-        middle = height - ROWS_BELOW + 25.0
-        down = middle * (1 - tall) + float(draw.normal(0, 0.5))
-        matrix = np.array([[scale, 0.0, shift + (scale - 1) / 2], [0.0, tall, down]])
-        how = cv2.INTER_LINEAR if draw.random() < 0.5 else cv2.INTER_CUBIC
-        ink = cv2.warpAffine(ink, matrix, (width, height), flags=how, borderValue=0)
-    elif shift:
-        ink = np.roll(ink, int(shift), axis=1)
-    ink = ink.astype(np.float32) / 255
-    if draw.random() < 0.5:
-        ink = np.clip(ink * draw.uniform(0.6, 1.4), 0, 1)
-    if draw.random() < 0.25:
-        axis, part = int(draw.integers(0, 2)), float(draw.uniform(0.1, 0.5))
-        ink = (1 - part) * ink + part * np.roll(ink, 1, axis=axis)
-    if draw.random() < 0.25:
-        ink = ink + draw.normal(0, draw.uniform(0.01, 0.06), ink.shape).astype(np.float32)
-    return np.clip(ink, 0, 1), scale, shift
 
 
 class DenseCollate:

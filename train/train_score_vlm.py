@@ -134,6 +134,7 @@ def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     if validation is not None:
         evaluate = lambda m: evaluate_tower(m, validation, args.validation_systems)  # noqa: E731
     training.batch_size = 1  # a row is a bucket, which is a batch already
+    training.find_unused_parameters = True  # a batch of tabs alone leaves out what reads the staff above them
     return train(
         model,
         Buckets(systems, args.pixels, training.seed),

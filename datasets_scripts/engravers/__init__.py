@@ -1,7 +1,7 @@
 """Engravers beside alphaTab: the same pieces by other hands, each with the truth of what it really drew.
 
     cd datasets_scripts/engravers && npm ci          # once: VexFlow and MuseScore (webmscore), both optional
-    pip install lilypond                             # LilyPond, optional as well
+    pip install lilypond verovio                     # LilyPond and Verovio, optional as well
     python -m intermezzo.datasets_scripts.engravers.try_out --out look.png
 
 Each engraver is a module with `NAME`, `absent()` (what lacks, in one line), `random_style(rng, ...)` and

@@ -1,10 +1,10 @@
-"""Which beats share a beam, and which a tuplet's bracket: what a text leaves to the engraver."""
+"""Which beats share a beam, and which a tuplet's bracket: what a text leaves to the engraver; and what joins two."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from ...processing.alphatex_grammar import Beat, beat_length
+from ...processing.alphatex_grammar import Beat, Score, beat_length
 
 COMPOUND = {3, 6, 9, 12}
 
@@ -57,4 +57,25 @@ def tuplet_groups(beats: list[Beat]) -> list[int]:
     return out
 
 
-__all__ = ["beam_groups", "beam_unit", "tuplet_groups"]
+def check_links(score: Score) -> None:
+    """A slur, slide or tie needs a numbered note to go to.
+
+    Raises:
+        ValueError: A tie that has no start, or a slur that looks like a tie.
+    """
+    beats = [beat for bar in score.staves[0].bars for beat in bar.voices[0]]
+    for place, beat in enumerate(beats):
+        before = {n.string: n for n in beats[place - 1].notes} if place else {}
+        after = {n.string: n for n in beats[place + 1].notes} if place + 1 < len(beats) else {}
+        for note in beat.notes:
+            origin, goal = before.get(note.string), after.get(note.string)
+            if "t" in note.effects and (origin is None or origin.fret != note.fret):
+                raise ValueError("a tie that starts outside of the system is not drawn")
+            if goal is None or "t" in goal.effects:
+                for name in ("h", "sl", "ss"):
+                    note.effects.pop(name, None)
+            elif "h" in note.effects and goal.fret == note.fret:
+                raise ValueError("a slur between equal numbers looks like a tie")
+
+
+__all__ = ["beam_groups", "beam_unit", "check_links", "tuplet_groups"]

@@ -23,6 +23,7 @@ import numpy as np
 from ...processing.alphatex_grammar import STANDARD_TUNINGS, Score, read_alphatex, write_alphatex
 from ..render.jobs import RenderError
 from .drawn import EngravedSystem
+from .grouping import check_links
 from .lilypond_source import BENDS, SLIDES_IN, SLIDES_OUT, Places, source_of
 
 NAME = "lilypond"
@@ -101,7 +102,7 @@ def visible(score: Score) -> Score:
                 if "be" in kept and (len(beat.notes) > 1 or not _bend_is_known(kept["be"])):
                     del kept["be"]
                 note.effects = kept
-    _check_links(score)
+    check_links(score)
     _drop_crowded(score)
     return score
 
@@ -109,27 +110,6 @@ def visible(score: Score) -> Score:
 def _bend_is_known(arguments: tuple) -> bool:
     heights = [int(a) for a in arguments if not isinstance(a, str)][1::2]
     return bool(heights) and arguments[0] in BENDS and heights[0] == 0 and 0 < max(heights) <= _HIGHEST_BEND
-
-
-def _check_links(score: Score) -> None:
-    """A slur, slide or tie needs a numbered note to go to.
-
-    Raises:
-        ValueError: A tie that has no start, or a slur that looks like a tie.
-    """
-    beats = [beat for bar in score.staves[0].bars for beat in bar.voices[0]]
-    for place, beat in enumerate(beats):
-        before = {n.string: n for n in beats[place - 1].notes} if place else {}
-        after = {n.string: n for n in beats[place + 1].notes} if place + 1 < len(beats) else {}
-        for note in beat.notes:
-            origin, goal = before.get(note.string), after.get(note.string)
-            if "t" in note.effects and (origin is None or origin.fret != note.fret):
-                raise ValueError("a tie that starts outside of the system is not drawn")
-            if goal is None or "t" in goal.effects:
-                for name in ("h", "sl", "ss"):
-                    note.effects.pop(name, None)
-            elif "h" in note.effects and goal.fret == note.fret:
-                raise ValueError("a slur between equal numbers looks like a tie")
 
 
 def _drop_crowded(score: Score) -> None:

@@ -1,9 +1,10 @@
 """Hands that nobody has: VexFlow's notes, with stems, beams, numbers and words set in manners drawn by chance.
 
-Engravers differ in a few habits: whether stems begin at the numbers or below the staff, which way they point, how a
-half note is told from a quarter, where dots and tuplets stand, what a bend is called, whether lines run through the
-numbers. A reader that has met many mixtures of these should know an engraver that it never saw better than one that has
-met three real ones (domain randomisation: Tobin et al. 2017, arXiv 1703.06907). No mixture is one engraver's own.
+Engravers differ in a few habits: whether stems begin at the numbers or beyond the staff, which way they point, how a
+half note is told from a quarter, where dots and tuplets stand, how close beats are set, how a tied number is drawn,
+what a bend is called, whether lines run through the numbers. A reader that has met many mixtures of these should know
+an engraver that it never saw better than one that has met three real ones (domain randomisation: Tobin et al. 2017,
+arXiv 1703.06907). No mixture is one engraver's own.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ def random_style(rng: random.Random, score: bool) -> dict[str, Any]:
         "stem_direction": rng.choices(("auto", "up", "down"), (35, 20, 45))[0],
         "stem_spaces": round(rng.uniform(2.0, 4.0), 2),
         "stem_end": rng.choices(("inside", "outside"), (70, 30))[0],
+        "stem_from": rng.choices(("number", "edge"), (65, 35))[0],
         "stem_px": round(rng.uniform(0.7, 1.8), 2),
         "beam_px": round(rng.uniform(2.5, 5.5), 2),
         "beam_slope": rng.choice((0.0, 0.0, 0.06, 0.12)),
         "halves": rng.choices(("double", "short", "plain"), (50, 35, 15))[0],
-        "dot_place": rng.choice(("each", "top")),
+        "dot_place": rng.choices(("each", "top", "stem"), (40, 35, 25))[0],
+        "tight": 0.0 if rng.random() < 0.6 else round(rng.uniform(1.25, 2.2), 2),
+        "tie_numbers": rng.choice(("brackets", "hidden", "plain")),
         "tuplet_side": rng.choice(("beam", "above", "below")),
         "tuplet_bracket": rng.random() < 0.5,
         "tuplet_bold": rng.random() < 0.3,

@@ -5,6 +5,7 @@ import { encodePng, inkBox, rasterise } from "../render/raster.mjs";
 const ENGRAVERS = {
   vexflow: () => import("./vexflow_engraver.mjs"),
   musescore: () => import("./musescore_engraver.mjs"),
+  verovio: () => import("./verovio_engraver.mjs"),
 };
 const MARGIN_PX = 6;
 

@@ -106,7 +106,7 @@ def _head(note: Note, style: dict[str, Any]) -> str:
     if "x" in note.effects:
         return "X"
     if "t" in note.effects:
-        return f"({note.fret})" if style["tie_numbers"] == "brackets" else ""
+        return {"brackets": f"({note.fret})", "plain": str(note.fret)}.get(style["tie_numbers"], "")
     if "nh" in note.effects:
         return f"<{note.fret}>"
     return f"({note.fret})" if "g" in note.effects else str(note.fret)

@@ -174,7 +174,7 @@ function layoutBar(job, bar, index, x) {
   const beams = stemsBelow(job) ? beamsOf(tabItems, true) : [];
   const scoreBeams = beamsOf(scoreItems, false);
   const least = formatter.preCalculateMinTotalWidth(voices);
-  const inner = Math.max(least * job.spread, job.least_px * tabItems.length);
+  const inner = job.tight ? job.tight * job.tab_space * tabItems.length : Math.max(least * job.spread, job.least_px * tabItems.length);
   const tail = 12 + (bar.repeat_close ? 10 : 0);
   staves.forEach((stave) => stave.setWidth(start + inner + tail));
   formatter.format(voices, inner);
@@ -184,6 +184,14 @@ function layoutBar(job, bar, index, x) {
   };
 }
 
+/** Refuses numbers that were set so close that they touch. */
+function checkApart(items) {
+  const notes = items.filter(({ rest }) => !rest).map(({ note }) => note);
+  for (const [a, b] of notes.slice(1).map((note, k) => [notes[k], note])) {
+    if (b.getAbsoluteX() - a.getAbsoluteX() < (a.getWidth() + b.getWidth()) / 2 + 0.5) throw new Error("numbers would touch");
+  }
+}
+
 function drawBar(context, cell, job) {
   const { staves, voices } = cell;
   staves.forEach((stave, k) => {
@@ -191,6 +199,7 @@ function drawBar(context, cell, job) {
     stave.draw();
     voices[k].draw(context, stave);
   });
+  if (job.tight) checkApart(cell.tabItems);
   cell.beams.forEach((beam) => beam.setContext(context).draw());
   cell.tuplets.forEach((tuplet) => tuplet.setContext(context).draw());
   if (job.stems && job.own_stems) drawStems(context, cell.tabItems, job, staves[0]);

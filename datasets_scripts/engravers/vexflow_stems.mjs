@@ -1,5 +1,5 @@
-// Stems, beams, flags, dots and tuplets of a tab as many engravers set them: from the numbers, not below the staff.
-// VexFlow only knows the latter; it draws all else. All lengths are in layout pixels; `space` is the distance of two lines.
+// Stems, beams, flags, dots and tuplets of a tab as many engravers set them: from the numbers, or loose above or below
+// the staff. VexFlow only knows the latter; it draws all else. All lengths are in layout pixels; `space` is the distance of two lines.
 const FLAGS = { up: { 8: 0xe240, 16: 0xe242, 32: 0xe244, 64: 0xe246 }, down: { 8: 0xe241, 16: 0xe243, 32: 0xe245, 64: 0xe247 } };
 const beamsFor = (duration) => Math.max(0, Math.log2(duration) - 2);
 
@@ -50,8 +50,10 @@ function drawGroup(context, group, job, staff) {
   const outer = group.map(({ at }) => (direction === "up" ? at.top : at.bottom));
   const extreme = direction === "up" ? Math.min(...outer) : Math.max(...outer);
   const extra = Math.max(0, ...group.map(({ beat }) => beamsFor(beat.duration) - 2)) * job.beam_px * 1.6;
-  let end = extreme + sign * (job.stem_spaces * job.tab_space + extra);
-  if (job.stem_end === "outside") {
+  const loose = job.stem_from === "edge"; // all stems stand beyond the staff, and reach as far
+  const edge = direction === "up" ? staff.top - job.tab_space * 0.6 : staff.bottom + job.tab_space * 0.6;
+  let end = (loose ? edge : extreme) + sign * (job.stem_spaces * job.tab_space * (loose ? 0.75 : 1) + extra);
+  if (!loose && job.stem_end === "outside") {
     end = direction === "up" ? Math.min(end, staff.top - job.tab_space * 1.5) : Math.max(end, staff.bottom + job.tab_space * 1.5);
   }
   const beamed = group.length > 1;
@@ -63,7 +65,7 @@ function drawGroup(context, group, job, staff) {
     if (beat.duration < 2) continue;
     const xs = beat.duration === 2 && job.halves === "double" ? [at.x - 1.5, at.x + 1.5] : [at.x];
     const short = beat.duration === 2 && job.halves === "short";
-    const from = direction === "up" ? at.top : at.bottom;
+    const from = loose ? edge : direction === "up" ? at.top : at.bottom;
     for (const x of xs) context.beginPath().moveTo(x, from).lineTo(x, short ? (from + tip(x)) / 2 : tip(x)).stroke();
     if (!beamed && beat.duration >= 8) {
       context.setFont("Arial", job.tab_space * 2.6);
@@ -71,12 +73,14 @@ function drawGroup(context, group, job, staff) {
     }
   }
   if (beamed) drawBeams(context, group, direction, tip, job);
-  return { direction, tip };
+  return { direction, tip, edge };
 }
 
-function drawDots(context, { at, beat }, job) {
-  const right = at.x + 7 * job.number_scale + 3;
-  const ys = job.dot_place === "each" ? at.ys : [Math.min(...at.ys)];
+function drawDots(context, { at, beat }, job, { direction, edge }) {
+  const byStem = job.dot_place === "stem";
+  const right = byStem ? at.x + 4.5 : at.x + 7 * job.number_scale + 3;
+  const foot = edge + (direction === "up" ? 0.1 : 0.7) * job.tab_space;
+  const ys = byStem ? [foot] : job.dot_place === "each" ? at.ys : [Math.min(...at.ys)];
   for (const y of ys) {
     for (let k = 0; k < beat.dots; k += 1) {
       context.beginPath().arc(right + k * 4.5, y - job.tab_space * 0.4, 1.5, 0, 2 * Math.PI, false).fill();
@@ -117,7 +121,7 @@ export function drawStems(context, items, job, stave) {
     const how = drawGroup(context, group, job, staff);
     group.forEach((item) => drawn.set(item.beat, how));
   }
-  notes.filter(({ beat }) => beat.dots).forEach((item) => drawDots(context, item, job));
+  notes.filter(({ beat }) => beat.dots).forEach((item) => drawDots(context, item, job, drawn.get(item.beat)));
   const tuplets = new Map();
   for (const { note, beat, rest } of all) {
     if (!beat.tuplet || beat.tuplet_group < 0) continue;
