@@ -26,9 +26,9 @@ from intermezzo.processing.dense_labels import build_label_space, encode_system
 from intermezzo.processing.errors import InputError
 
 INSTALLED = available(warn=False)
-each = pytest.mark.parametrize("name", [
+each = pytest.mark.parametrize("name", [  # abcjs chooses its own numbers: see test_engraver_abcjs
     pytest.param(name, marks=pytest.mark.skipif(name not in INSTALLED, reason=f"{name} is not installed"))
-    for name in ENGRAVERS
+    for name in ENGRAVERS if name != "abcjs"
 ])  # fmt: skip
 
 PLAIN = "\\staff {tabs}\n\\ts (4 4) 5.2.4 7.2.8 8.2.8 (0.1 2.3 2.4).2 | r.4 12.5.4{d} 3.6.8 5.6.8 r.8 |\n"
@@ -246,7 +246,7 @@ def test_two_voices_are_refused(worker) -> None:
     text = "\\voiceMode barWise\n\\staff {tabs}\n\\ts (4 4) \\voice 5.2.1 \\voice 3.6.2 3.6.2 |\n"
     for name in INSTALLED:
         with pytest.raises(ValueError, match="one voice"):
-            draw(name, text, worker)
+            ENGRAVERS[name].visible(read_alphatex(text)) if name != "manners" else draw(name, text, worker)
 
 
 @pytest.mark.skipif(not INSTALLED, reason="no engraver is installed")

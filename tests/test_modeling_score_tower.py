@@ -14,6 +14,7 @@ from transformers import AutoModel
 from intermezzo.configuration.configuration_score_tower import ScoreTowerConfig
 from intermezzo.modeling.dense_losses import dense_loss
 from intermezzo.modeling.modeling_score_tower import SLOTS, ScoreTowerModel
+from intermezzo.modeling.tower_growth import deepened
 from intermezzo.processing.system_canvas import BATCH_MARGIN_PX
 
 from .common import ModelLaws, tensors
@@ -239,6 +240,23 @@ def test_perfect_logits_have_no_loss() -> None:
         else:
             logits[name] = torch.nn.functional.one_hot(wanted.clamp(min=0).long(), value.shape[-1]) * 60.0
     assert float(dense_loss(logits, labels)[0]) < 1e-6
+
+
+def test_a_deepened_tower_reads_the_same_and_can_learn(tower: ScoreTowerModel) -> None:
+    old = fill(ScoreTowerModel(tower_config(stage_depths=[0, 1, 2], num_hidden_layers=1))).eval()
+    new = deepened(old, [1, 3, 2], 3)
+    assert new.num_parameters() > old.num_parameters() and list(new.config.stage_depths) == [1, 3, 2]
+    pixels = pictures(2)
+    before, after = look(old, pixels), look(new, pixels)
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+    new.train()
+    new(pixels, dense_labels=dense_labels(2)).loss.backward()
+    assert new.layers[2].fc2.weight.grad.abs().sum() > 0
+    assert all(new.stages[k].conv2.norm.weight.grad.abs().sum() > 0 for k in (1, 4, 5))
+    for depths, layers in (([0, 0, 2], 3), ([0, 1], 3), ([0, 1, 2], 0)):
+        with pytest.raises(ValueError, match="can not become"):
+            deepened(old, depths, layers)
 
 
 def test_the_docstring_of_the_heads_names_every_field(tower: ScoreTowerModel) -> None:

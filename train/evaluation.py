@@ -1,7 +1,7 @@
 """Measure a checkpoint on held-out data and say how sure the figures are.
 
     intermezzo evaluate score_vlm
-    intermezzo evaluate score_vlm --set degraded --n 500      # or vexflow, musescore, lilypond, verovio, pages
+    intermezzo evaluate score_vlm --set degraded --n 500      # or vexflow, musescore, verovio, pages
     python -m intermezzo.train.evaluation score_vlm --n 1000 --seed 0
     python -m intermezzo.train.evaluation score_vlm --checkpoint DIR --data test.parquet --write-into README.md
 
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set",
         default="clean",
-        help="score_vlm: clean, vexflow, musescore, lilypond, verovio, degraded or pages (default: %(default)s)",
+        help="score_vlm: clean, vexflow, musescore, lilypond, verovio, abcjs, degraded or pages (default: %(default)s)",
     )
     parser.add_argument(
         "--rival", nargs="*", action="extend", default=[], metavar="NAME=FOLDER",

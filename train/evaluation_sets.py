@@ -1,6 +1,6 @@
 """Sets of pictures beside the clean one: other engravers, degraded pictures, whole pages.
 
-    intermezzo evaluate score_vlm --set vexflow    # or musescore, lilypond, verovio, degraded, pages; --n 500 --seed 0
+    intermezzo evaluate score_vlm --set vexflow    # or musescore, lilypond, verovio, abcjs, degraded, pages; --n 500
 
 All are made of the pieces of the test split that the clean set is made of, so that figures can be compared; which
 systems, styles and damages depends on the seed alone. The report is `score_vlm_<set>.json`.
@@ -30,9 +30,9 @@ from .metrics_tab import PairScores, summarise
 if TYPE_CHECKING:
     from .evaluation import EvaluationRequest
 
-ENGRAVED = ("vexflow", "musescore", "lilypond", "verovio")
+ENGRAVED = ("vexflow", "musescore", "lilypond", "verovio", "abcjs")
 #: No training recipe of ours names them: they stand for the engravers that a reader has never seen.
-LEFT_OUT = ("lilypond", "verovio")
+LEFT_OUT = ("lilypond", "verovio", "abcjs")
 SETS = ("clean", *ENGRAVED, "degraded", "pages")
 _ALWAYS = {"parses": Target(1.0), "bars_close": Target(1.0)}
 TARGETS: dict[str, dict[str, Target]] = {

@@ -53,6 +53,9 @@ class ScoreVLMArguments:
     validation_systems: int = option(300, "systems of the validation set that are read at each evaluation")
     pixels: int = option(4_000_000, "pixels of a batch of pictures; systems of like size come together")
     tower: str = option("", "model folder of a trained tower; with --model, in place of that model's own")
+    deepen: list[int] = option(  # noqa: RUF009
+        [], "stage tower: residual blocks of each stage and transformer layers that --tower grows to, as in 0 3 4 6"
+    )
     lm: str = option("", "model folder of a trained language model")
     model: str = option("", "model folder of a ScoreVLM to go on from")
     train_tower: bool = option(False, "stage instruct: the tower learns too, from text and dense labels")
@@ -127,6 +130,8 @@ def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
     from .score_vlm_evaluation import evaluate_tower
 
     model = ScoreTowerModel.from_pretrained(args.tower) if args.tower else None
+    if args.deepen:
+        model = grown(model, args.deepen)
     systems = PackedSystems(args.packed, model.config.labels if model else None)
     model = model or ScoreTowerModel(ScoreTowerConfig(labels=systems.space))
     validation = PackedSystems(args.packed_validation, systems.space) if args.packed_validation else None
@@ -143,6 +148,18 @@ def run_tower(args: ScoreVLMArguments, training: TrainingArguments) -> Any:
         loss_fn=tower_loss,
         evaluate_fn=evaluate,
     )
+
+
+def grown(tower: Any, sizes: list[int]) -> Any:
+    """A trained tower made deeper; `sizes`: residual blocks of each stage, then transformer layers."""
+    from ..modeling.tower_growth import deepened
+
+    if tower is None:
+        raise InputError(None, "--deepen makes a trained tower deeper; name it: --tower FOLDER")
+    try:
+        return deepened(tower, sizes[:-1], sizes[-1])
+    except ValueError as problem:
+        raise InputError(None, f"--deepen {' '.join(map(str, sizes))}: {problem}") from None
 
 
 def tower_loss(model: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -6,6 +6,7 @@ const ENGRAVERS = {
   vexflow: () => import("./vexflow_engraver.mjs"),
   musescore: () => import("./musescore_engraver.mjs"),
   verovio: () => import("./verovio_engraver.mjs"),
+  abcjs: () => import("./abcjs_engraver.mjs"),
 };
 const MARGIN_PX = 6;
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ...processing.errors import InputError
-from . import lilypond, manners, musescore, verovio, vexflow
+from . import abcjs, lilypond, manners, musescore, verovio, vexflow
 from .drawn import EngravedSystem
 from .process import EngraverWorker
 
@@ -18,12 +18,13 @@ ENGRAVERS: dict[str, Any] = {
     "musescore": musescore,
     "lilypond": lilypond,
     "verovio": verovio,
+    "abcjs": abcjs,
     "manners": manners,
 }
 #: Those that draw a score staff above the tab, too.
 WITH_SCORE = ("vexflow", "lilypond", "manners")
 #: How often each is drawn: VexFlow knows more techniques, MuseScore is met more often.
-WEIGHTS = {"vexflow": 5, "musescore": 4, "lilypond": 3, "verovio": 2, "manners": 5}
+WEIGHTS = {"vexflow": 5, "musescore": 4, "lilypond": 3, "verovio": 2, "abcjs": 2, "manners": 5}
 SCORE_SHARE = 0.4
 
 
