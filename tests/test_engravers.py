@@ -182,6 +182,45 @@ def test_a_score_staff_stands_above_the_tab(worker) -> None:
     assert dark_rows.sum() >= 5  # the lines of the score staff
 
 
+@pytest.mark.skipif("vexflow" not in INSTALLED, reason="vexflow is not installed")
+def test_numbers_stand_under_their_notes_behind_a_key(worker) -> None:
+    """The signs of a key stand on the score staff alone, and push the tab's first number as far as the first note."""
+    style = vexflow.random_style(random.Random(0), score=True) | {"scale": 1.0, "stems": False, "clef": True}
+    text = "\\staff {score tabs}\n\\ks KEY \\ts (4 4) 1.1.4 2.1.4 3.1.4 3.1.4 | 1.1.1 |\n"
+    many, none = (vexflow.engrave(text.replace("KEY", key), style, worker) for key in ("b", "c"))
+    assert many.beat_x[0, 0, 0] - none.beat_x[0, 0, 0] > 3 * many.line_px
+    bottom = int(many.tab_line_ys[0] - 2 * many.line_px)
+    inked = lambda s, x: float((s.image[:bottom, round(x) - 5 : round(x) + 6] < 128).sum())  # noqa: E731
+    heads = [inked(many, x) for x in many.beat_x.values()]
+    assert min(heads) > 1.3 * inked(many, (many.beat_x[0, 0, 0] + many.beat_x[0, 0, 1]) / 2)
+
+
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_metres_rests_and_letters_stand_where_a_manner_wants_them(worker) -> None:
+    text = "\\staff {score tabs}\n\\ts (4 4) 5.2.4{p} r.4 5.2.2 |\n"
+    style = manners.random_style(random.Random(2), score=True) | {
+        "scale": 1.0, "stems": False, "clef": False, "letter_metre": False, "metre_on_score": False, "tab_rests": True,
+        "words_on_score": False, "upright_words": False, "line_colour": "black",
+    }  # fmt: skip
+
+    def ink(**changes: object) -> tuple[float, float]:
+        """Above the tab and on it, in squares of its distance."""
+        system = manners.engrave(text, style | changes, worker)
+        assert system.text == text
+        dark, top = 1 - system.image / 255.0, int(system.tab_line_ys[0] - system.line_px)
+        return float(dark[:top].sum()) / system.line_px**2, float(dark[top:].sum()) / system.line_px**2
+
+    as_it_is = ink()
+    assert ink(metre_on_score=True)[1] < as_it_is[1] and ink(tab_rests=False)[1] < as_it_is[1]
+    assert ink(letter_metre=True)[0] != as_it_is[0] and ink(letter_metre=True)[1] != as_it_is[1]
+    systems = [manners.engrave(text, style | {"words_on_score": on}, worker) for on in (False, True)]
+    near = []
+    for s in systems:
+        top, x = int(s.tab_line_ys[0]), round(s.beat_x[0, 0, 0])
+        near.append(s.image[top - round(3 * s.line_px) : top - 3, x - 6 : x + 7].min())
+    assert near[0] < 128 < near[1]  # the letter stands right above the tab, or on the score staff
+
+
 @pytest.mark.skipif(not INSTALLED, reason="no engraver is installed")
 @pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
 def test_stems_stand_where_a_manner_wants_them(worker) -> None:

@@ -41,7 +41,7 @@ TARGETS: dict[str, dict[str, Target]] = {
     "degraded": {"note_f1": Target(0.93)} | _ALWAYS,
     "pages": {"all_systems_found": Target(0.98), "note_f1": Target(0.97)} | _ALWAYS,
 }
-_FORMAT = 1  # of the stored pictures: another number, other pictures
+_FORMAT = 2  # of the stored pictures: another number, other pictures
 _SPARE = 1.4  # systems beyond those asked for: an engraver refuses what it can not draw truly
 #: Severity is drawn from this Beta distribution, as in training.
 SEVERITY = (2.0, 3.0)

@@ -2,9 +2,9 @@
 
 Engravers differ in a few habits: whether stems begin at the numbers or beyond the staff, which way they point, how a
 half note is told from a quarter, where dots and tuplets stand, how close beats are set, how a tied number is drawn,
-what a bend is called, whether lines run through the numbers. A reader that has met many mixtures of these should know
-an engraver that it never saw better than one that has met three real ones (domain randomisation: Tobin et al. 2017,
-arXiv 1703.06907). No mixture is one engraver's own.
+where letters, metres and rests are written, what a bend is called, whether lines run through the numbers. A reader that
+has met many mixtures of these should know an engraver that it never saw better than one that has met three real ones
+(domain randomisation: Tobin et al. 2017, arXiv 1703.06907). No mixture is one engraver's own.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ def random_style(rng: random.Random, score: bool) -> dict[str, Any]:
         "beam_slope": rng.choice((0.0, 0.0, 0.06, 0.12)),
         "halves": rng.choices(("double", "short", "plain"), (50, 35, 15))[0],
         "dot_place": rng.choices(("each", "top", "stem"), (40, 35, 25))[0],
-        "tight": 0.0 if rng.random() < 0.6 else round(rng.uniform(1.25, 2.2), 2),
+        "tight": 0.0 if score or rng.random() < 0.5 else round(rng.uniform(1.25, 2.2), 2),
         "tie_numbers": rng.choice(("brackets", "hidden", "plain")),
         "tuplet_side": rng.choice(("beam", "above", "below")),
         "tuplet_bracket": rng.random() < 0.5,
         "tuplet_bold": rng.random() < 0.3,
         "bend_words": rng.choice(_BENDS),
+        "letter_metre": rng.random() < 0.3,
+        "metre_on_score": rng.random() < 0.3,
+        "tab_rests": rng.random() < 0.6,
+        "words_on_score": rng.random() < 0.5,
+        "upright_words": rng.random() < 0.5,
     }
     return style | own
 

@@ -51,6 +51,11 @@ function restNote(beat) {
   return new VF.StaveNote({ keys: [REST_KEY], duration: `${beat.duration}r`, dots: beat.dots });
 }
 
+/** Takes a rest's time on the tab, where only the score staff shows it. */
+function ghostNote(beat) {
+  return new VF.GhostNote({ duration: String(beat.duration), dots: beat.dots });
+}
+
 function scoreNote(beat, job) {
   return new VF.StaveNote({
     keys: beat.notes.map(({ key, dead }) => (dead ? `${key}/x2` : key)),
@@ -79,8 +84,9 @@ function notesOfBar(bar, job, tab) {
       return;
     }
     const rest = beat.notes.length === 0;
-    const note = rest ? restNote(beat) : tab ? tabNote(beat, job) : scoreNote(beat, job);
-    const dots = !tab || rest || stemsBelow(job) ? beat.dots : 0;
+    const unseen = rest && tab && job.score && job.tab_rests === false;
+    const note = unseen ? ghostNote(beat) : rest ? restNote(beat) : tab ? tabNote(beat, job) : scoreNote(beat, job);
+    const dots = !unseen && (!tab || rest || stemsBelow(job)) ? beat.dots : 0;
     for (let i = 0; i < dots; i++) VF.Dot.buildAndAttach([note], { all: !tab });
     if (graces.length) {
       note.addModifier(new VF.GraceNoteGroup(graces.map((grace) => grace.note), false), 0);
@@ -88,6 +94,7 @@ function notesOfBar(bar, job, tab) {
       graces = [];
     }
     if (!rest) (tab ? tabModifiers : scoreModifiers)(note, beat);
+    if (!rest && tab !== Boolean(job.score && job.words_on_score)) addWords(note, beat, job);
     out.push({ note, index, beat, rest });
   });
   return out;
@@ -99,9 +106,13 @@ function tabModifiers(note, beat) {
   });
   if (beat.vibrato) note.addModifier(new VF.Vibrato(), 0);
   if (beat.stroke) note.addModifier(new VF.Stroke(STROKES[beat.stroke]), 0);
+}
+
+/** Letters over a note (tapping, slap, pop) and signs of strokes. */
+function addWords(note, beat, job) {
   for (const word of beat.words) {
     const text = new VF.Annotation(word).setVerticalJustification(VF.Annotation.VerticalJustify.TOP);
-    text.setFont("Arial", word.charCodeAt(0) >= 0xe000 ? 18 : 9, "normal", "italic");
+    text.setFont("Arial", word.charCodeAt(0) >= 0xe000 ? 18 : 9, "normal", job.upright_words ? "normal" : "italic");
     note.addModifier(text, 0);
   }
 }
@@ -129,6 +140,12 @@ function tupletsOf(items, tab) {
     new VF.Tuplet(notes, { numNotes, notesOccupied, location, ratioed: false }));
 }
 
+/** `4/4`, or the C that means it. */
+function metreSign([beats, value], job) {
+  if (!job.letter_metre || beats !== value || beats > 4) return `${beats}/${value}`;
+  return { 4: "C", 2: "C|" }[beats] ?? `${beats}/${value}`;
+}
+
 function makeStave(Kind, job, bar, index, x, y, width, first) {
   const stave = Kind === VF.TabStave
     ? new VF.TabStave(x, y, width, { numLines: job.strings, spacingBetweenLinesPx: job.tab_space })
@@ -141,7 +158,8 @@ function makeStave(Kind, job, bar, index, x, y, width, first) {
   else if (last && job.final_bar) stave.setEndBarType(type.END);
   if (first && job.clef) stave.addClef(Kind === VF.TabStave ? "tab" : job.clef_name);
   if (bar.key && Kind !== VF.TabStave) stave.addKeySignature(bar.key);
-  if (bar.metre) stave.addTimeSignature(bar.metre.join("/"));
+  const hidden = Kind === VF.TabStave && job.score && job.metre_on_score;
+  if (bar.metre && !hidden) stave.addTimeSignature(metreSign(bar.metre, job));
   stave.setStyle({ strokeStyle: job.line_colour, fillStyle: "black" });
   return stave;
 }
@@ -176,7 +194,7 @@ function layoutBar(job, bar, index, x) {
   const least = formatter.preCalculateMinTotalWidth(voices);
   const inner = job.tight ? job.tight * job.tab_space * tabItems.length : Math.max(least * job.spread, job.least_px * tabItems.length);
   const tail = 12 + (bar.repeat_close ? 10 : 0);
-  staves.forEach((stave) => stave.setWidth(start + inner + tail));
+  staves.forEach((stave) => stave.setWidth(start + inner + tail).setNoteStartX(x + start)); // a width forgets the start
   formatter.format(voices, inner);
   return {
     bar, staves, voices, tabItems, scoreItems, beams: [...beams, ...scoreBeams],
@@ -304,7 +322,7 @@ export function engrave(job) {
   cells.forEach((cell, bar) => {
     for (const { note, index, rest } of cell.tabItems) {
       tab.set(`${bar}.${index}`, note);
-      const middle = rest ? note.getAbsoluteX() + note.getGlyphWidth() / 2 : note.getAbsoluteX();
+      const middle = rest ? note.getAbsoluteX() + (note.getGlyphWidth?.() ?? 0) / 2 : note.getAbsoluteX();
       beats.push({ bar, beat: index, x: middle, ys: rest ? [] : note.getYs() });
     }
     for (const { note, index } of cell.scoreItems) score.set(`${bar}.${index}`, note);
