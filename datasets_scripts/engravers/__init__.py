@@ -1,6 +1,6 @@
 """Engravers beside alphaTab: the same pieces by other hands, each with the truth of what it really drew.
 
-    cd datasets_scripts/engravers && npm ci          # once: VexFlow and MuseScore (webmscore), both optional
+    cd datasets_scripts/engravers && npm ci          # once: VexFlow, MuseScore (webmscore) and abcjs, all optional
     pip install lilypond verovio                     # LilyPond and Verovio, optional as well
     python -m intermezzo.datasets_scripts.engravers.try_out --out look.png
 

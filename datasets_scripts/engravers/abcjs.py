@@ -6,20 +6,16 @@ drawing, and the pitches are checked. Rhythm stands in the score staff alone. No
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from typing import Any
-
-import numpy as np
 
 from ...processing.alphatex_grammar import Beat, Note, Score, beat_length, read_alphatex, write_alphatex
 from ...processing.alphatex_types import DEFAULT_TUNING
 from ...processing.alphatex_visible import canonical_key
-from .drawn import EngravedSystem
+from .drawn import EngravedSystem, check_order
 from .grouping import beam_groups, tuplet_groups
 from .lilypond_source import semitone
-from .process import EngraverWorker, why_absent
+from .process import EngraverWorker, picture_of, why_absent
 
 NAME = "abcjs"
 NOTE_EFFECTS = frozenset("t")
@@ -241,8 +237,6 @@ def engrave(
         ValueError: A text that abcjs can not draw, or a drawing that does not agree with it.
         RenderError: abcjs failed.
     """
-    from PIL import Image
-
     from ..guitar_parts import shown_as
 
     score = shown_as(visible(read_alphatex(text)), "score+tabs")
@@ -250,11 +244,10 @@ def engrave(
     if len(answer["lines"]) != 6:
         raise ValueError(f"{len(answer['lines'])} lines were drawn")
     beat_x = _take_numbers(score, answer)
-    if list(beat_x.values()) != sorted(beat_x.values()):
-        raise ValueError("the beats do not stand in their order")
+    check_order(beat_x)
     numbered = [(b, v, k, n.string) for _, b, v, k, beat in score.beats() for n in beat.notes if "t" not in n.effects]
     return EngravedSystem(
-        image=np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("L")),
+        image=picture_of(answer),
         text=write_alphatex(score),
         beat_x=beat_x,
         bar_x=_bar_edges(answer, len(score.staves[0].bars)),

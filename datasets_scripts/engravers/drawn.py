@@ -57,6 +57,16 @@ class EngravedSystem:
         return SystemRow(**{name: getattr(self, name) for name in names})
 
 
+def check_order(beat_x: dict[tuple[int, int, int], float]) -> None:
+    """Beats in the order of the text stand from left to right.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if list(beat_x.values()) != sorted(beat_x.values()):
+        raise ValueError("the beats do not stand in their order")
+
+
 def degraded_row(
     row: SystemRow, severity: float, rng: np.random.Generator, recipe: str | None = None, geometry_part: float = 0.1
 ) -> SystemRow | None:
@@ -99,4 +109,4 @@ def degraded_row(
     )
 
 
-__all__ = ["STRAIGHT", "EngravedSystem", "degraded_row"]
+__all__ = ["STRAIGHT", "EngravedSystem", "check_order", "degraded_row"]

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...processing.alphatex_grammar import STANDARD_TUNINGS, Score, read_alphatex, write_alphatex
 from ..render.jobs import RenderError
-from .drawn import EngravedSystem
+from .drawn import EngravedSystem, check_order
 from .grouping import check_links
 from .lilypond_source import BENDS, SLIDES_IN, SLIDES_OUT, Places, source_of
 
@@ -277,8 +277,7 @@ def _truth(
             raise ValueError(f"beat {k + 1} of bar {bar + 1} was not drawn as the text says")
         beat_x[key] = rests[key].middle[0] if beat.is_rest else float(np.mean([t.middle[0] for t in here.values()]))
         note_y |= {(*key, string): lines[string - 1] for string in here}
-    if list(beat_x.values()) != sorted(beat_x.values()):
-        raise ValueError("the beats do not stand in their order")
+    check_order(beat_x)
     return lines, beat_x, note_y
 
 

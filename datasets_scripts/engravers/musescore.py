@@ -6,8 +6,6 @@ the string that the text names, in the order of the text, or the system is refus
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 from ...processing.alphatex_grammar import Note, Score, read_alphatex, write_alphatex
 from ...processing.musicxml import to_musicxml
 from .drawn import EngravedSystem
-from .process import EngraverWorker, why_absent
+from .process import EngraverWorker, picture_of, why_absent
 
 NAME = "musescore"
 NOTE_EFFECTS = frozenset("h sl ss t g nh".split())  # a dead note is drawn as its number
@@ -144,8 +142,6 @@ def engrave(
         ValueError: A text that MuseScore can not draw, or a drawing that does not agree with it.
         RenderError: MuseScore failed.
     """
-    from PIL import Image
-
     from ..guitar_parts import shown_as
 
     score = shown_as(visible(read_alphatex(text)), "tabs")
@@ -166,7 +162,7 @@ def engrave(
         beat_x[bar, voice, k] = x
         note_y |= {(bar, voice, k, s): y for s, y in heads}
     return EngravedSystem(
-        image=np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("L")),
+        image=picture_of(answer),
         text=truth,
         beat_x=beat_x,
         bar_x=edges,

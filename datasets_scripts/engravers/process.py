@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ...processing.errors import InputError
 from ..render.runtime import find_modules, find_node
@@ -33,6 +38,13 @@ def why_absent(package: str) -> str | None:
     return None
 
 
+def picture_of(answer: dict[str, Any]) -> np.ndarray:
+    """`(H, W)` uint8 picture of a process's answer, white = 255."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("L"))
+
+
 class EngraverWorker(RenderWorker):
     """A Node process that draws with the engravers; it is renewed often, since MuseScore keeps all it has read."""
 
@@ -48,4 +60,4 @@ class EngraverWorker(RenderWorker):
         return super()._environment() | {ENGRAVER_VARIABLE: str(modules)}
 
 
-__all__ = ["ENGRAVER_VARIABLE", "EngraverWorker", "engraver_modules", "why_absent"]
+__all__ = ["ENGRAVER_VARIABLE", "EngraverWorker", "engraver_modules", "picture_of", "why_absent"]

@@ -8,9 +8,7 @@ No training recipe of ours names it: with LilyPond it stands for the engravers t
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 import random
 import re
 from itertools import pairwise
@@ -20,9 +18,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...processing.alphatex_grammar import Bar, Beat, Score, read_alphatex, write_alphatex
-from .drawn import EngravedSystem
+from .drawn import EngravedSystem, check_order
 from .grouping import beam_groups, check_links, tuplet_groups
-from .process import EngraverWorker, why_absent
+from .process import EngraverWorker, picture_of, why_absent
 
 NAME = "verovio"
 NOTE_EFFECTS = frozenset("h sl ss t".split())
@@ -304,8 +302,6 @@ def engrave(
         ValueError: A text that Verovio can not draw, or a drawing that does not agree with it.
         RenderError: The picture could not be made.
     """
-    from PIL import Image
-
     from ..guitar_parts import shown_as
 
     score = shown_as(visible(read_alphatex(text)), "tabs")
@@ -316,10 +312,9 @@ def engrave(
     key = lambda name: (int(name[1:].split(".")[0]), 0, int(name.split(".")[1]))  # noqa: E731
     beat_x = {key(name): float(np.mean(places)) for name, places in xs.items()}
     beat_x = {(bar, 0, k): beat_x[bar, 0, k] for _, bar, _, k, _ in score.beats()}
-    if list(beat_x.values()) != sorted(beat_x.values()):
-        raise ValueError("the beats do not stand in their order")
+    check_order(beat_x)
     return EngravedSystem(
-        image=np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["png"]))).convert("L")),
+        image=picture_of(answer),
         text=write_alphatex(score),
         beat_x=beat_x,
         bar_x=[(left, right) for left, right in answer["bars"]],

@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from typing import Any
-
-import numpy as np
 
 from ...processing.alphatex_grammar import Beat, Note, Score, read_alphatex, write_alphatex
 from ...processing.alphatex_types import DEFAULT_TUNING
 from ...processing.alphatex_visible import canonical_key
 from .drawn import EngravedSystem
 from .grouping import beam_groups, tuplet_groups
-from .process import EngraverWorker, why_absent
+from .process import EngraverWorker, picture_of, why_absent
 
 NAME = "vexflow"
 NOTE_EFFECTS = frozenset("h sl ss sib sia sou sod be x t g v pm lr nh ac hac st".split())
@@ -244,20 +240,17 @@ def engrave(
         ValueError: A text that VexFlow can not draw.
         RenderError: VexFlow failed.
     """
-    from PIL import Image
-
     from ..guitar_parts import shown_as
 
     score = visible(read_alphatex(text))
     shown_as(score, "score+tabs" if style["score"] else "tabs")
     answer = worker.ask(job_of(score, style))
-    image = Image.open(io.BytesIO(base64.b64decode(answer["png"])))
     note_y: dict[tuple[int, int, int, int], float] = {}
     for beat in answer["beats"]:
         strings = sorted(n.string for n in score.staves[0].bars[beat["bar"]].voices[0][beat["beat"]].notes)
         note_y |= {(beat["bar"], 0, beat["beat"], s): y for s, y in zip(strings, beat["ys"], strict=True)}
     return EngravedSystem(
-        image=np.asarray(image.convert("L")),
+        image=picture_of(answer),
         text=write_alphatex(score),
         beat_x={(b["bar"], 0, b["beat"]): b["x"] for b in answer["beats"]},
         bar_x=[(left, right) for left, right in answer["bars"]],
