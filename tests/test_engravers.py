@@ -55,7 +55,15 @@ STYLES = {
     "vexflow": vexflow.random_style(random.Random(1), score=False)
     | {"scale": 1.0, "spread": 1.4, "line_colour": "black"},
     "manners": manners.random_style(random.Random(1), score=False)
-    | {"scale": 1.0, "spread": 1.4, "line_colour": "black", "own_stems": True, "number_gaps": True},
+    | {
+        "scale": 1.0,
+        "spread": 1.4,
+        "line_colour": "black",
+        "own_stems": True,
+        "number_gaps": True,
+        "tight": 0.0,
+        "letter_metre": False,
+    },
     "musescore": {"line_px": 13.0, "fill": False},
     "lilypond": lilypond.random_style(random.Random(1))
     | {"line_px": 13.0, "staff_size": 20, "thickness": 1.4, "grey": 0, "final_bar": False},

@@ -127,7 +127,7 @@ def test_a_missing_engraver_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch,
         engraver_samples("vexflow", EvaluationRequest("score_vlm", "c", n=2, out=tmp_path, progress=False), [])
 
 
-@pytest.mark.parametrize("name", ["vexflow", "musescore", "lilypond"])
+@pytest.mark.parametrize("name", ["vexflow", "musescore", "lilypond", "verovio"])
 def test_engraved_sets_are_of_unseen_pieces_and_stored(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

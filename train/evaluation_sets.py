@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ENGRAVED = ("vexflow", "musescore", "lilypond", "verovio", "abcjs")
 #: No training recipe of ours names them: they stand for the engravers that a reader has never seen.
-LEFT_OUT = ("lilypond", "verovio", "abcjs")
+LEFT_OUT = ("verovio", "abcjs")
 SETS = ("clean", *ENGRAVED, "degraded", "pages")
 _ALWAYS = {"parses": Target(1.0), "bars_close": Target(1.0)}
 TARGETS: dict[str, dict[str, Target]] = {

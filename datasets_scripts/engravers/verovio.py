@@ -3,7 +3,7 @@
     pip install intermezzo[engravers]       # the `verovio` package; the picture needs Node as the other engravers do
 
 We write MEI (`tabGrp`, `tabDurSym`), Verovio lays it out, and its drawing tells by our names where everything stands.
-No training recipe of ours names it: with LilyPond it stands for the engravers that a reader has never seen.
+No training recipe of ours names it: with abcjs it stands for the engravers that a reader has never seen.
 """
 
 from __future__ import annotations
