@@ -61,6 +61,9 @@ STYLES = {
         "line_colour": "black",
         "own_stems": True,
         "number_gaps": True,
+        "text_font": "arimo",
+        "number_font": "arimo",
+        "music_font": "bravura",
         "tight": 0.0,
         "letter_metre": False,
     },
@@ -272,6 +275,21 @@ def test_a_tied_number_is_drawn_as_a_manner_wants_it(worker) -> None:
         ink[how] = float((255 - system.image[y - half : y + half, x - half : x + half].astype(float)).sum())
         assert "5.2{t}" in system.text
     assert ink["hidden"] < ink["plain"] < ink["brackets"]
+
+
+@pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
+def test_numbers_are_drawn_in_the_family_that_is_asked_for(worker) -> None:
+    drawn = {
+        family: manners.engrave(PLAIN, STYLES["manners"] | {"number_font": family}, worker)
+        for family in (*manners.OWN, *manners.PRINTED, *manners.WRITTEN)
+    }
+    pictures = {(*system.image.shape, system.image.tobytes()) for system in drawn.values()}
+    assert len(pictures) == len(drawn)
+    assert {system.text for system in drawn.values()} == {PLAIN_TRUTH}
+    bend = NOTE_TECHNIQUES["be"]
+    own = {"text_font": "patrick-hand", "bend_words": dict.fromkeys(range(1, 9), "⅞")}
+    lacking = manners.engrave(bend, STYLES["manners"] | own, worker)  # a sign that the family has not
+    assert lacking.text == draw("manners", bend, worker).text
 
 
 @pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")

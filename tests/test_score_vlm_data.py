@@ -20,6 +20,7 @@ from intermezzo.train.score_vlm_data import (
     true_canvas,
     vary,
 )
+from intermezzo.train.score_vlm_vary import strike_numbers
 
 from .test_image_processing_score import TRUTH, grey
 
@@ -126,6 +127,28 @@ def test_ink_moves_as_vary_says_and_stays_in_the_picture() -> None:
         shifts.add(round(shift))
         scales.add(round(scale, 2))
     assert len(shifts) > 3 and len(scales) > 3
+
+
+def test_lines_run_through_numbers_and_nothing_else_changes() -> None:
+    top = 240 - 120
+    ink = np.zeros((240, 300), np.uint8)
+    for line in range(6):
+        ink[top + 10 * line, 20:280] = 90
+        ink[top + 10 * line + 1, 20:280] = 30  # a line between two rows
+    whole = ink.copy()
+    ink[top + 17 : top + 24, 100:112] = 0  # a gap, and a number in it
+    ink[top + 17 : top + 24, 104] = 255
+    ink[60, 50:90] = 200  # something above the tab
+    struck = strike_numbers(ink)
+    assert (struck[top + 20, 20:280] == np.where(np.arange(20, 280) == 104, 255, 90)).all()
+    assert (struck[top + 21, 100:112] == np.where(np.arange(100, 112) == 104, 255, 30)).all()
+    lines = np.zeros(240, bool)
+    lines[[top + 10 * line + row for line in range(6) for row in (0, 1)]] = True
+    np.testing.assert_array_equal(struck[~lines], ink[~lines])
+    np.testing.assert_array_equal(strike_numbers(whole), whole)
+    number = np.zeros((240, 300), np.uint8)
+    number[top - 1 : top + 2, 40:44] = number[top - 1 : top + 2, 80:84] = 255
+    np.testing.assert_array_equal(strike_numbers(number), number)  # there is no line to draw on
 
 
 def test_labels_of_a_batch_follow_the_varied_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..processing.system_canvas import ROWS_BELOW, WHITE
+from ..processing.system_canvas import LINE_DISTANCE_PX, ROWS_BELOW, WHITE
 
 MAX_SHIFT_PX = 8
 SQUEEZED, BOLDER = 0.15, 0.2  # parts of the pictures with narrower signs, with other widths of strokes
+STRUCK = 0.12  # with the tab's lines drawn through its numbers
+MOST_LINES = 7
 
 
 def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, float, float]:
@@ -34,6 +36,8 @@ def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, flo
     if last * scale + shift > width:
         scale, shift = min(scale, 1.0), 0.0
     ink = WHITE - canvas
+    if draw.random() < STRUCK:
+        ink = strike_numbers(ink)
     if scale != 1.0:
         # About the tab's middle, and not the same as across: a line finder errs in height alone.
         alike = draw.random() < 0.5 and not squeezed
@@ -58,6 +62,22 @@ def vary(canvas: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, flo
     return np.clip(ink, 0, 1), scale, shift
 
 
+def strike_numbers(ink: np.ndarray) -> np.ndarray:
+    """The same drawing with the lines of the tab running through its numbers, as some programs and pens leave them.
+
+    Args:
+        ink: `(H, W)`, 0 = white, of a canvas: the lines lie `LINE_DISTANCE_PX` apart from row `H - ROWS_BELOW` on.
+    """
+    struck, top = ink.copy(), ink.shape[0] - ROWS_BELOW
+    for line in range(MOST_LINES):
+        for row in range(top + line * LINE_DISTANCE_PX - 1, top + line * LINE_DISTANCE_PX + 2):
+            inked = np.flatnonzero(ink[row])
+            if inked.size:
+                part = slice(inked[0], inked[-1] + 1)
+                struck[row, part] = np.maximum(ink[row, part], np.median(ink[row, part]).astype(ink.dtype))
+    return struck
+
+
 def weigh_strokes(ink: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """The same drawing in bolder or lighter strokes, as another font or printer has them; `(H, W)` float32."""
     kernel = np.ones((int(draw.integers(1, 3)), int(draw.integers(1, 3))), dtype=np.uint8)
@@ -68,4 +88,4 @@ def weigh_strokes(ink: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return (1 - part) * ink + part * other
 
 
-__all__ = ["MAX_SHIFT_PX", "vary", "weigh_strokes"]
+__all__ = ["MAX_SHIFT_PX", "strike_numbers", "vary", "weigh_strokes"]

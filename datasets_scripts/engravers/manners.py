@@ -24,6 +24,10 @@ _BENDS = (
     {1: "1/4", 2: "1/2", 3: "3/4", 4: "1", 5: "1 1/4", 6: "1 1/2", 7: "1 3/4", 8: "2"},
     {1: "1/4", 2: "1/2", 3: "3/4", 4: "full", 5: "1 1/4", 6: "1 1/2", 7: "1 3/4", 8: "2"},
 )
+#: Families of `families.mjs`, and the renderer's own.
+WRITTEN = ("architects-daughter", "kalam", "patrick-hand")
+PRINTED = ("courier-prime", "crimson-text", "libre-baskerville", "open-sans", "pt-sans")
+OWN = ("arimo", "tinos", "lora", "roboto-condensed")
 
 
 def absent() -> str | None:
@@ -42,7 +46,7 @@ def random_style(rng: random.Random, score: bool) -> dict[str, Any]:
         "tab_space": space,
         "number_scale": round(space / 12 * rng.uniform(0.85, 1.35), 2),
         "number_bold": rng.random() < 0.4,
-        "number_gaps": rng.random() < 0.8,
+        "number_gaps": rng.random() < 0.6,
         "stem_direction": rng.choices(("auto", "up", "down"), (35, 20, 45))[0],
         "stem_spaces": round(rng.uniform(2.0, 4.0), 2),
         "stem_end": rng.choices(("inside", "outside"), (70, 30))[0],
@@ -64,6 +68,10 @@ def random_style(rng: random.Random, score: bool) -> dict[str, Any]:
         "words_on_score": rng.random() < 0.5,
         "upright_words": rng.random() < 0.5,
     }
+    text_font = rng.choice((*OWN, *PRINTED, *WRITTEN))
+    own |= {"text_font": text_font, "number_font": rng.choice((text_font, *OWN, *PRINTED, *WRITTEN))}
+    if text_font in WRITTEN:
+        own["music_font"] = rng.choice(("petaluma", "petaluma", "leland"))
     return style | own
 
 

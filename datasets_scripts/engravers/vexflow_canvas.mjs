@@ -1,6 +1,7 @@
 // VexFlow draws on this context: no browser, no DOM. Text and music symbols become outlines of the renderer's fonts,
 // and texts are measured with the same outlines.
-import { drawRun, musicFont, shape, textFont } from "../render/fonts.mjs";
+import { drawRun, musicFont, shape } from "../render/fonts.mjs";
+import { familyFont } from "./families.mjs";
 
 const round = (value) => Math.round(value * 100) / 100;
 const MUSIC_FROM = 0xe000; // private use area: SMuFL symbols
@@ -37,12 +38,14 @@ function extent(run, size) {
 
 /** Outlines of a text that may mix letters and music symbols. */
 function outlines(text, font, fonts) {
+  let family = fonts.text;
   if (fonts.numbers && NUMBER.test(text)) {
     const { scale, bold } = fonts.numbers;
     font = { ...font, size: font.size * scale, bold: font.bold || bold };
+    family = fonts.numbers.family ?? family;
   }
   const pick = (code) =>
-    code >= MUSIC_FROM ? musicFont(fonts.music, code) : textFont(fonts.text, font.bold, font.italic);
+    code >= MUSIC_FROM ? musicFont(fonts.music, code) : familyFont(family, font.bold, font.italic, code);
   const shaped = shape(text, pick, font.size);
   shaped.run.forEach((item, place) => (item.code = [...text][place].codePointAt(0)));
   return shaped;

@@ -60,11 +60,13 @@ class OutlineFont {
 
 const loaded = new Map();
 
-function load(parts) {
-  const file = modulePath(...parts);
+/** Outlines of a font file, read once. */
+export function fontFile(file) {
   if (!loaded.has(file)) loaded.set(file, new OutlineFont(file));
   return loaded.get(file);
 }
+
+const load = (parts) => fontFile(modulePath(...parts));
 
 /** Outlines of a text font; `name` is one of `textFontNames`. */
 export function textFont(name, bold, italic) {
