@@ -61,6 +61,7 @@ STYLES = {
         "line_colour": "black",
         "own_stems": True,
         "number_gaps": True,
+        "number_rise": 0.0,
         "text_font": "arimo",
         "number_font": "arimo",
         "music_font": "bravura",
@@ -294,17 +295,28 @@ def test_numbers_are_drawn_in_the_family_that_is_asked_for(worker) -> None:
 
 @pytest.mark.skipif("manners" not in INSTALLED, reason="VexFlow is not installed")
 def test_numbers_are_as_large_as_a_manner_wants_them(worker) -> None:
-    def around(**changes: object) -> float:
-        """Ink about the numbers."""
+    def number(**changes: object) -> np.ndarray:
+        """The ink about a number on the third of six lines, three spaces high, in hundredths of a space."""
         system = manners.engrave("\\staff {tabs}\n8.3.1 |\n", STYLES["manners"] | changes, worker)
         (x,), (y,) = system.beat_x.values(), system.note_y.values()
-        half = round(0.8 * system.line_px)
-        part = system.image[round(y) - half : round(y) + half, round(x) - half : round(x) + half]
-        return float((1 - part / 255.0).sum()) / system.line_px**2
+        middle, side = round(y), round(0.25 * system.line_px)
+        rows = slice(middle - round(0.9 * system.line_px), middle + round(0.9 * system.line_px))
+        return 1 - system.image[rows, round(x) - side : round(x) + side] / 255.0
 
-    assert around(number_scale=1.2, number_gaps=False) > around(number_scale=0.8, number_gaps=False)
-    assert around(number_bold=True) > around(number_bold=False)
-    assert around(number_gaps=False) > around(number_gaps=True)
+    def height(part: np.ndarray) -> int:
+        inked = np.flatnonzero(part.max(axis=1) > 0.5)
+        return int(inked[-1] - inked[0])
+
+    def centre(part: np.ndarray) -> float:
+        return float(np.average(np.arange(len(part)), weights=part.sum(axis=1)))
+
+    large, small = number(number_scale=1.2), number(number_scale=0.8)
+    assert 1.3 < height(large) / height(small) < 1.7
+    assert centre(large) == pytest.approx(centre(small), abs=1)
+    up, down = number(number_rise=0.15), number(number_rise=-0.15)
+    assert centre(down) - centre(up) == pytest.approx(0.3 * height(up) / 0.72, rel=0.35)  # a figure is 0.72 em high
+    assert number(number_bold=True).sum() > number(number_bold=False).sum()
+    assert number(number_gaps=False).sum() > number(number_gaps=True).sum()
 
 
 def test_two_voices_are_refused(worker) -> None:

@@ -36,19 +36,21 @@ function extent(run, size) {
   return { left, right, up, down };
 }
 
-/** Outlines of a text that may mix letters and music symbols. */
+/** Outlines of a text that may mix letters and music symbols, their size, and how far they stand above their place. */
 function outlines(text, font, fonts) {
   let family = fonts.text;
+  let rise = 0;
   if (fonts.numbers && NUMBER.test(text)) {
     const { scale, bold } = fonts.numbers;
     font = { ...font, size: font.size * scale, bold: font.bold || bold };
     family = fonts.numbers.family ?? family;
+    rise = fonts.numbers.rise * font.size;
   }
   const pick = (code) =>
     code >= MUSIC_FROM ? musicFont(fonts.music, code) : familyFont(family, font.bold, font.italic, code);
   const shaped = shape(text, pick, font.size);
   shaped.run.forEach((item, place) => (item.code = [...text][place].codePointAt(0)));
-  return shaped;
+  return { ...shaped, size: font.size, rise };
 }
 
 export class OutlineContext {
@@ -136,8 +138,8 @@ export class OutlineContext {
 
   // --- text
   measureText(text) {
-    const { run, width } = outlines(text, this.state.font, this.fonts);
-    const { left, right, up, down } = extent(run, this.state.font.size);
+    const { run, width, size } = outlines(text, this.state.font, this.fonts);
+    const { left, right, up, down } = extent(run, size);
     return {
       width, actualBoundingBoxLeft: -left, actualBoundingBoxRight: right, actualBoundingBoxAscent: up,
       actualBoundingBoxDescent: -down, fontBoundingBoxAscent: this.state.font.size, fontBoundingBoxDescent: 0,
@@ -146,9 +148,9 @@ export class OutlineContext {
     };
   }
   fillText(text, x, y) {
-    const { run } = outlines(text, this.state.font, this.fonts);
+    const { run, size, rise } = outlines(text, this.state.font, this.fonts);
     const fill = this.state.fill === "black" || this.state.fill === "#000000" ? "" : ` fill="${this.state.fill}"`;
-    this.parts.push(drawRun(run, x, y, this.state.font.size, fill));
+    this.parts.push(drawRun(run, x, y - rise, size, fill));
     return this;
   }
 }

@@ -304,10 +304,11 @@ function drawSpans(context, job, tab, top) {
 
 /** Draws a job: `{svg, width, height, lines, beats, bars}` in layout pixels. */
 export function engrave(job) {
-  const context = new OutlineContext({
-    music: job.music_font, text: job.text_font, gaps: job.number_gaps ?? true,
-    numbers: { scale: job.number_scale ?? 1, bold: Boolean(job.number_bold), family: job.number_font },
-  });
+  const numbers = {
+    scale: job.number_scale ?? 1, bold: Boolean(job.number_bold), family: job.number_font, rise: job.number_rise ?? 0,
+  };
+  const gaps = job.number_gaps ?? true;
+  const context = new OutlineContext({ music: job.music_font, text: job.text_font, gaps, numbers });
   VF.Element.setTextMeasurementCanvas({ getContext: () => context });
   const cells = [];
   let x = LEFT;
