@@ -51,7 +51,10 @@ class TrainingArguments:
     gradient_accumulation_steps: int = option(1, "batches per optimiser step")
     learning_rate: float = option(1e-3, "peak learning rate")
     learning_rates: dict[str, float] = option({}, "own peak for parameters by name prefix: PREFIX=RATE …")  # noqa: RUF009
-    weight_decay: float = option(0.01, "AdamW decay of matrices and kernels (never of biases, norms, embeddings)")
+    optimizer: str = option(
+        "adamw", "muon: matrices and kernels by timm's Muon, the rest by AdamW; same rates", ("adamw", "muon")
+    )
+    weight_decay: float = option(0.01, "decay of matrices and kernels (never of biases, norms, embeddings)")
     adam_beta1: float = option(0.9, "AdamW: decay of the mean")
     adam_beta2: float = option(0.98, "AdamW: decay of the square")
     adam_epsilon: float = option(1e-8, "AdamW: smallest divisor")

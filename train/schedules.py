@@ -60,7 +60,8 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     """Sorts the parameters that learn into groups by learning rate and weight decay.
 
     `args.learning_rates` maps a prefix of parameter names to a learning rate; the longest prefix that fits wins. Weight
-    decay acts on matrices and kernels, not on biases, norms (fewer than two axes) and embeddings.
+    decay acts on matrices and kernels, not on biases, norms (fewer than two axes) and embeddings. Muon, where it is
+    chosen, moves what decays, but for the layer that gives logits: its rows are classes, which it would make equal.
 
     Raises:
         InputError: nothing learns, or a prefix fits no parameter that learns.
@@ -68,7 +69,8 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
     embeddings = {
         id(module.weight) for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))
     }
-    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    groups: dict[tuple[str, bool, bool], dict[str, Any]] = {}
     unused = set(args.learning_rates)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -76,13 +78,15 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
         prefix = max((p for p in args.learning_rates if name.startswith(p)), key=len, default="")
         unused.discard(prefix)
         decays = parameter.ndim >= 2 and id(parameter) not in embeddings
+        muon = args.optimizer == "muon" and decays and (output is None or parameter is not output.weight)
         group = groups.setdefault(
-            (prefix, decays),
+            (prefix, decays, muon),
             {
                 "params": [],
                 "lr": args.learning_rates.get(prefix, args.learning_rate),
                 "weight_decay": args.weight_decay if decays else 0.0,
-                "name": f"{prefix or 'all'}{'' if decays else '.no_decay'}",
+                "name": f"{prefix or 'all'}{'' if decays else '.no_decay'}{'.muon' if muon else ''}",
+                **({"use_fallback": not muon} if args.optimizer == "muon" else {}),
             },
         )
         group["params"].append(parameter)
@@ -94,11 +98,20 @@ def parameter_groups(model: nn.Module, args: TrainingArguments) -> list[dict[str
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], args: TrainingArguments) -> torch.optim.Optimizer:
-    """AdamW over `groups`, in its fused form (one pass over memory) where all parameters are floating point."""
+    """AdamW over `groups`, in its fused form (one pass over memory) where all parameters are floating point.
+
+    With `args.optimizer == "muon"` it is timm's Muon (K. Jordan et al., 2024), whose steps are scaled to the size of
+    AdamW's (arXiv 2502.16982, section 2.2), and which leaves groups that say `use_fallback` to AdamW.
+    """
+    betas = (args.adam_beta1, args.adam_beta2)
+    if args.optimizer == "muon":
+        from timm.optim import Muon
+
+        return Muon(list(groups), lr=args.learning_rate, betas=betas, weight_decay=args.weight_decay)
     return torch.optim.AdamW(
         list(groups),
         lr=args.learning_rate,
-        betas=(args.adam_beta1, args.adam_beta2),
+        betas=betas,
         eps=args.adam_epsilon,
         weight_decay=args.weight_decay,
         fused=True,
