@@ -19,7 +19,7 @@ from torch import nn
 from intermezzo.processing.errors import InputError
 from intermezzo.train.arguments import TrainingArguments, option, parse_arguments
 from intermezzo.train.loop import Callback, train
-from intermezzo.train.schedules import decay_scale, learning_rate_scale, parameter_groups
+from intermezzo.train.schedules import build_optimizer, decay_scale, learning_rate_scale, parameter_groups
 
 
 class Net(nn.Module):
@@ -84,8 +84,11 @@ def same(a, b):
     return a == b
 
 
-@pytest.mark.parametrize("workers,accumulation,precision", [(0, 1, "no"), (0, 2, "no"), (2, 2, "no"), (0, 1, "bf16")])
-def test_resume_is_exact(tmp_path, workers, accumulation, precision):
+@pytest.mark.parametrize(
+    "workers,accumulation,precision,optimizer",
+    [(0, 1, "no", "adamw"), (0, 2, "no", "muon"), (2, 2, "no", "adamw"), (0, 1, "bf16", "adamw")],
+)
+def test_resume_is_exact(tmp_path, workers, accumulation, precision, optimizer):
     """6 steps at once = 3 steps, a checkpoint, and 3 more in a new run: weights, averages, optimiser."""
     common = {
         "ema_decay": 0.9,
@@ -94,6 +97,7 @@ def test_resume_is_exact(tmp_path, workers, accumulation, precision):
         "num_workers": workers,
         "gradient_accumulation_steps": accumulation,
         "mixed_precision": precision,
+        "optimizer": optimizer,
     }
     run(tmp_path / "straight", **common)
 
@@ -291,6 +295,29 @@ def test_groups_by_prefix_and_decay():
         parameter_groups(Net(), settings("unused", learning_rates={"towr": 0.5}))
     with pytest.raises(InputError, match="no parameter"):
         parameter_groups(Net().requires_grad_(False), settings("unused"))
+
+
+def test_muon_moves_matrices_by_equal_steps_and_leaves_the_rest_to_adamw(tmp_path):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.body, self.out = nn.Embedding(6, 8), nn.Linear(8, 8), nn.Linear(8, 6, bias=False)
+
+        def get_output_embeddings(self):
+            return self.out
+
+    arguments = settings("unused", optimizer="muon", weight_decay=0.0, learning_rate=0.01)
+    model = Words()
+    groups = parameter_groups(model, arguments)
+    named = {id(p): name for name, p in model.named_parameters()}
+    by_muon = [named[id(p)] for group in groups if not group["use_fallback"] for p in group["params"]]
+    assert by_muon == ["body.weight"]
+    optimizer, before = build_optimizer(groups, arguments), model.body.weight.detach().clone()
+    # A gradient of one row says little of the others, but an orthogonal step is as long in every direction it has.
+    model.body.weight.grad = torch.diag(torch.tensor([1.0, 0.1, 0.5, 0.2, 1.0, 0.3, 0.7, 0.4]))
+    optimizer.step()
+    step = torch.linalg.svdvals(before - model.body.weight.detach())
+    assert step.max() < 1.5 * step.min() and step.mean() == pytest.approx(0.01 * 0.2 * 8**0.5, rel=0.2)
 
 
 def test_schedules():

@@ -50,6 +50,7 @@ class CompareArguments:
     learning_rate: float = option(1e-3, "peak learning rate")
     rates: dict[str, float] = option({}, "own peak for a rival: NAME=RATE …")  # noqa: RUF009
     warmup_steps: int = option(50, "steps of linear warm-up")
+    optimizer: str = option("adamw", "of all rivals", ("adamw", "muon"))
     gate_rate: float = option(10.0, "cross_attention: rate of the gates, as a multiple of the others'")
     lora_rank: int = option(16, "mlp: rank of LoRA on the language model")
     mixed_precision: str = option("no", "autocast while training", ("no", "bf16"))
@@ -91,6 +92,7 @@ class CompareArguments:
             batch_size=1,  # a row is a bucket, which is a batch already
             learning_rate=rate,
             learning_rates=gates,
+            optimizer=self.optimizer,
             warmup_steps=self.warmup_steps,
             mixed_precision=self.mixed_precision,
             seed=self.seed,
@@ -104,6 +106,7 @@ class CompareArguments:
         """The settings that a trained rival depends on; a rival trained by others can not stand in for it."""
         names = "minutes steps max_text_tokens max_bars pixels warmup_steps mixed_precision seed"
         kept = {key: getattr(self, key) for key in names.split()}
+        kept |= {} if self.optimizer == "adamw" else {"optimizer": self.optimizer}  # others were trained before
         kept |= {"learning_rate": self.rates.get(name, self.learning_rate), "lm": self.lm, "tower": self.tower}
         own: dict[str, dict[str, Any]] = {
             "mlp": {"lora_rank": self.lora_rank},
