@@ -18,6 +18,7 @@ import numpy as np
 from .alphatex_bars import metres
 from .alphatex_types import Bar
 from .dense_reading import BeatReading, DenseReading
+from .struck_numbers import clear_numbers
 from .system_canvas import LINE_DISTANCE_PX, ROWS_BELOW, WHITE, WIDTH_MULTIPLE_PX, NormalisedSystem
 
 _STAFF_MIDDLE_PX = 2.5 * LINE_DISTANCE_PX  # heights are scaled about the middle of a six-line tab
@@ -26,22 +27,23 @@ _SHARE = 0.3  # weight of a look's vote that does not depend on how sure it is
 
 @dataclass(frozen=True)
 class View:
-    """How one look differs from the canvas: factors of width and height, and a move in px."""
+    """How one look differs from the canvas: factors of width and height, a move in px, numbers freed of lines."""
 
     x_scale: float = 1.0
     y_scale: float = 1.0
     x_shift: float = 0.0
     y_shift: float = 0.0
+    clear: bool = False
 
 
 #: The canvas as it is comes first: it wins a tie, and with one view nothing is changed.
 VIEWS = (
     View(),
-    View(x_shift=4.0),
+    View(x_shift=4.0, clear=True),
     View(0.98, 0.985),
-    View(1.02, 1.01, 3.0),
+    View(1.02, 1.01, 3.0, clear=True),
     View(0.99, 1.015, 5.0, 0.3),
-    View(1.01, 0.99, 2.0, -0.3),
+    View(1.01, 0.99, 2.0, -0.3, clear=True),
 )
 
 
@@ -57,6 +59,8 @@ def look(system: NormalisedSystem, view: View) -> NormalisedSystem:
     """
     if view == View():
         return system
+    if view.clear:
+        system = replace(system, array=clear_numbers(system.array, system.string_count))
     height, width = system.array.shape
     wide = int(np.ceil(width * view.x_scale + view.x_shift))
     wide += -wide % WIDTH_MULTIPLE_PX

@@ -119,6 +119,7 @@ def _image_vq(folder: Path, out: Path) -> Path:
 #: Stem to what it shows, and who makes it.
 PICTURES: dict[str, tuple[str, Callable[[Path, Path], Path]]] = {
     "score_vlm": ("A blues lick as it was given, and drawn again from what was read", _score_vlm),
+    "score_vlm_fused": ("A blues lick as it was given, and drawn again from what was read", _score_vlm),
     "fractal_midi": ("A piano roll from nothing: time from left to right, pitch upwards", _fractal_midi),
     "museformer": (f"What was composed to {WISH} (a shower of meteors), as a piano roll", _music),
     "summary_bridge": (f"What was composed to {WISH} (a shower of meteors), as a piano roll", _music),

@@ -19,6 +19,7 @@ _IMPORT = re.compile(r"^import intermezzo\b.*\n", re.M)
 # How each model is called, after `model` and `processor` have been loaded.
 CALLS = {
     "score_vlm": 'print(processor.read(model, Image.open("song.png"))[0])',
+    "score_vlm_fused": 'print(processor.read(model, Image.open("song.png"))[0])',
     "style_encoder": (
         'pictures = [Image.open("a.png"), Image.open("b.png")]\n'
         'style = model(**processor(images=pictures, return_tensors="pt")).style\n'
