@@ -16,7 +16,7 @@ from .system_canvas import LINE_DISTANCE_PX, ROWS_BELOW, WHITE
 
 HALF_LINE_PX = 2  # rows on either side of a line's own that its ink may reach
 FAINT, INKED = 0.04, 0.3
-BLACK = 0.85  # a line as dark as this hides what lies under it
+BLACK = 0.85  # a line as dark as this hides what lies under it, and stays
 NOISE = 0.12  # what is left of a line where it was a little darker than it is elsewhere
 NUMBER_HEIGHT_PX, NUMBER_WIDTH_PX = range(5, 12), range(1, 10)
 OFF_LINE_PX = 2.5
@@ -40,15 +40,12 @@ def without_lines(ink: np.ndarray, strings: int) -> np.ndarray:
     """
     bare = ink.copy()
     for line in line_rows(ink.shape[0], strings):
-        beside = np.maximum(ink[line - 4 : line - 2].max(0), ink[line + 3 : line + 5].max(0)) > INKED  # (W,)
         for row in range(line - HALF_LINE_PX, line + HALF_LINE_PX + 1):
             inked = ink[row][ink[row] > FAINT]
             if inked.size < ink.shape[1] / 4:
                 continue
             dark = float(np.median(inked))
-            if dark > BLACK:
-                bare[row] = np.where(beside, ink[row], 0.0)
-            else:
+            if dark <= BLACK:
                 own = np.clip((ink[row] - dark) / (1 - dark), 0.0, 1.0)
                 bare[row] = np.where(own < NOISE, 0.0, own)
     return bare
