@@ -141,6 +141,8 @@ def _top_limit(page: np.ndarray, inked: np.ndarray, tab: Staff, score: Staff | N
         above = [b for b in bands if b[1] <= limit and limit - b[1] < 1.5 * d]
         below = [b for b in bands if b[0] >= limit]
         row = above[-1][1] if above else (below[0][0] if below else limit)
+    if not bands:
+        return row
     ink = np.less(page[: int(top)], 255 - INK_DARKNESS)
     pieces = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)[2][1:]
     # From the staff upwards: the first heading ends the system, everything above it is left out too.

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from intermezzo.datasets_scripts.render.client import AlphaTabPool, RenderJob
-from intermezzo.processing.page_lines import LINE_DARKNESS, find_staves, on_white
+from intermezzo.processing.page_lines import LINE_DARKNESS, Staff, find_staves, on_white
 from intermezzo.processing.page_lookalikes import are_ledger_lines, is_row_of_diagrams
-from intermezzo.processing.page_systems import find_systems
+from intermezzo.processing.page_systems import _regions, find_systems
 
 _SHAPES = '\\chord ("Am" 0 1 2 2 0 x) \\chord ("F" 1 1 2 3 3 1) \\chord ("G" 3 0 0 0 2 3)'
 _BAR = '0.2{ch "Am"}.4 3.3{ch "F" lyrics "see"}.4 5.3{ch "Am" lyrics "the"}.4 3.2{ch "G"}.4 |\n'
@@ -113,3 +113,12 @@ def test_ledger_lines_go_on_in_the_steps_of_a_staff() -> None:
     assert not are_ledger_lines([y + 4.5 for y in far], (300, 360), staff, (40, 560)), "between the steps"
     assert not are_ledger_lines([y + 45 for y in far], (40, 100), staff, (40, 560)), "a short last system"
     assert not are_ledger_lines([163.0 + 13 * k for k in range(4)], (300, 360), staff, (40, 560)), "other steps"
+
+
+@pytest.mark.parametrize("top", [-1.7, 0.2, 0.9, 1.4])
+def test_a_staff_at_the_very_edge_has_nothing_above_it(top: float) -> None:
+    """A picture that is cut off at its first line: OpenCV ends the process on a picture without rows."""
+    page = np.full((100, 400), 255, np.uint8)
+    page[2:60:12] = 0
+    staff = Staff(tuple(top + 12 * k for k in range(6)), 0, 400, 1)
+    assert _regions(page, [(staff, None)])[0].box[1] == max(0, int(top))

@@ -91,7 +91,7 @@ class RenderWorker:
             except _WorkerDied as error:
                 self.close()
                 if attempt == 2:
-                    raise RenderError("worker_died", "the alphaTab process ended twice on this job") from error
+                    raise RenderError("worker_died", f"the {self.what} process ended twice on this job") from error
                 continue
             self._jobs_done += 1
             if answer["ok"]:
