@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .processing.system_reader import SystemReader, SystemReading
 
 FORMATS = ("alphatex", "mid", "gp", "musicxml", "png", "html")
+_CUT_OFF = "if a line of it is cut off, its strings and tuning are wrong; give a little more of the page"
 
 
 @dataclass
@@ -192,6 +193,9 @@ def _read_file(
             result.note = f"{file}: too large to be read as it is; it was read at {page.scale:.0%} of its size"
         try:
             readings = _read_page(result, page.image, reader)
+            if edges := sorted({edge for reading in readings for edge in reading.cut_off}, reverse=True):
+                told = f"{file}: tab at the {' and '.join(edges)} edge of the picture: {_CUT_OFF}"
+                result.note = "; ".join(filter(None, (result.note, told)))
         except InputError as error:
             result.error = f"{file}: {error.message}"
         except (RuntimeError, MemoryError) as error:

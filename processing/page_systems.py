@@ -21,6 +21,7 @@ _MAX_BELOW = 7.2  # line distances under the bottom tab line; rendered stems, tu
 _MAX_ABOVE = 12.0  # over the top line of a tab; rendered effects reach 11.8
 _MAX_ABOVE_SCORE = 11.0  # over the top line of a score staff, in tab line distances
 _STEM_END = 1.8  # line distances under the staff where the shortest stems end
+_AT_EDGE = 1.25  # line distances between a tab and the picture's edge, within which one more line would have been seen
 _SYSTEM_GAP = 0.9  # blank line distances that part systems; 1.5 are usual
 
 
@@ -325,6 +326,21 @@ def read_page(image: np.ndarray) -> Page:
         regions = [replace(r, quarter_turns=turns, angle_degrees=angle, bend=bend) for r in _regions(page, pairs)]
         return Page(page, regions, alone)
     return Page(white, [])
+
+
+def cut_off_at(page: Page, region: SystemRegion) -> tuple[str, ...]:
+    """Edges of the picture, `"upper"` and `"lower"`, that may have cut off a line of a tab.
+
+    Something inked runs out of the picture less than a line distance from the tab's outermost line. The lines that are
+    left look like a tab of fewer strings.
+    """
+    tab, height = region.tab, page.image.shape[0]
+    row = slice(int(max(0, tab.x0)), int(tab.x1))
+    edges = {"lower": (height - tab.line_ys[-1], page.image[-1, row])}
+    if not region.has_score:
+        edges = {"upper": (tab.line_ys[0], page.image[0, row])} | edges
+    near = _AT_EDGE * tab.distance_px
+    return tuple(name for name, (gap, ink) in edges.items() if gap < near and (ink < 255 - INK_DARKNESS).any())
 
 
 def find_systems(image: np.ndarray) -> list[SystemRegion]:

@@ -43,6 +43,7 @@ class SystemReading:
         closes: Whether every bar fills its metre.
         box: `(left, top, right, bottom)` on its upright page, in pixels; `None` for a picture of one system.
         score: The typed text.
+        cut_off: `"upper"`, `"lower"`: edges of the picture that may have cut off a line of this tab; see `cut_off_at`.
     """
 
     text: str
@@ -53,6 +54,7 @@ class SystemReading:
     closes: bool = False
     box: tuple[float, float, float, float] | None = None
     score: Score | None = field(default=None, repr=False)
+    cut_off: tuple[str, ...] = ()
 
     @property
     def unsure_bars(self) -> list[int]:
@@ -159,7 +161,7 @@ class SystemReader:
 
     def read_pages(self, pages: Sequence[Page]) -> list[list[SystemReading]]:
         """Reads pages whose systems are found already; the systems of all of them go through the tower together."""
-        from .page_systems import draw_region
+        from .page_systems import cut_off_at, draw_region
 
         canvases = [draw_region(page, region) for page in pages for region in page.systems]
         chained = [place > 0 for page in pages for place in range(len(page.systems))]
@@ -168,6 +170,7 @@ class SystemReader:
         for page, readings in zip(pages, found, strict=True):
             for reading, region in zip(readings, page.systems, strict=True):
                 reading.box = tuple(map(float, region.box))  # type: ignore[assignment]
+                reading.cut_off = cut_off_at(page, region)
         return found
 
     def read_systems(self, systems: Sequence[NormalisedSystem], chained: bool | Sequence[bool]) -> list[SystemReading]:

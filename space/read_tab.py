@@ -67,13 +67,14 @@ def _read_page(image: Any, name: str, models: Models, words: Words) -> Iterator[
     """First the boxes of a page, then its text."""
     import numpy as np
 
-    from ..processing.page_systems import read_page
+    from ..processing.page_systems import cut_off_at, read_page
     from ..reading import read
 
     found = read_page(np.asarray(image))
     upright = _without_empty_end(found.image, [region.box for region in found.systems])
     page: dict[str, Any] = {"name": name, "text": "", "problem": "", "seconds": 0.0, "picture": _data_url(upright)}
     page["systems"] = [_system(region.box, upright.shape) for region in found.systems]
+    page["cutOff"] = any(cut_off_at(found, region) for region in found.systems)
     yield page
     with models.busy, tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.png"
@@ -133,6 +134,7 @@ def _summary(pages: list[dict[str, Any]], notes: list[str], words: Words) -> str
             if doubtful:
                 where = f"{words['page']} {number}: " if len(pages) > 1 else ""
                 told.append(where + words.say("unsure", bars=", ".join(map(str, doubtful))))
+            told += [words["cut_off"]] if page["cutOff"] else []
         if not any(system["doubtful"] for system in systems):
             told.append(words["sure"])
     return " · ".join([*told, *notes])

@@ -60,6 +60,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "n_notes": ("{n} note|{n} notes", "{n} 个音"),
     "n_seconds": ("{n} s", "{n} 秒"),
     "unsure": ("bars in doubt: {bars}", "存疑的小节：{bars}"),
+    "cut_off": (
+        "the picture ends at the tab: if a line is cut off, strings are wrong; show a little more of the page",
+        "谱线紧贴图片边缘：若有弦线被裁掉，弦号会出错；请多留一些边",
+    ),
     "sure": ("no bar in doubt", "没有存疑的小节"),
     "only_pages": ("Only the first {pages} pages were read.", "只读了前 {pages} 页。"),
     "time_up": ("Stopped after {seconds} s; what was read is here.", "{seconds} 秒后已停止；已读的内容在此。"),

@@ -12,6 +12,7 @@ import pytest
 
 VERBS = ("read", "render", "convert", "train", "evaluate", "push", "serve")
 HEAVY = ("torch", "transformers", "numpy", "PIL", "cv2", "datasets", "peft", "evaluate")
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -105,6 +106,24 @@ def test_unreadable_pictures_are_told_one_by_one(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     for name in ("empty.png", "corrupt.png", "blank.png", "missing.png"):
         assert any(name in line for line in done.stderr.splitlines()), done.stderr
+
+
+@pytest.mark.slow
+def test_a_picture_that_ends_at_the_tab_is_read_with_a_word_on_it(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from intermezzo.space.read_tab import _read_page, _summary
+    from intermezzo.space.words import Words
+
+    with Image.open(EXAMPLES / "blues_lick.png") as picture:
+        cut = picture.convert("L").crop((0, 104, picture.width, picture.height))
+    cut.save(tmp_path / "cut.png")
+    done = run("read", tmp_path / "cut.png", EXAMPLES / "bass.png", "--out", tmp_path / "out")
+    assert done.returncode == 0 and (tmp_path / "out" / "cut.alphatex").is_file()
+    [told] = [line for line in done.stderr.splitlines() if "edge" in line]
+    assert "cut.png: tab at the upper edge of the picture" in told
+    page = next(_read_page(cut, "cut", None, Words("en")))  # before the model reads
+    assert "show a little more of the page" in _summary([{**page, "text": "..."}], [], Words("en"))
 
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from intermezzo.datasets_scripts.render.client import AlphaTabPool, RenderJob
 from intermezzo.processing.page_lines import LINE_DARKNESS, Staff, find_staves, on_white
 from intermezzo.processing.page_lookalikes import are_ledger_lines, is_row_of_diagrams
-from intermezzo.processing.page_systems import _regions, find_systems
+from intermezzo.processing.page_systems import _regions, cut_off_at, find_systems, read_page
 
 _SHAPES = '\\chord ("Am" 0 1 2 2 0 x) \\chord ("F" 1 1 2 3 3 1) \\chord ("G" 3 0 0 0 2 3)'
 _BAR = '0.2{ch "Am"}.4 3.3{ch "F" lyrics "see"}.4 5.3{ch "Am" lyrics "the"}.4 3.2{ch "G"}.4 |\n'
@@ -122,3 +123,11 @@ def test_a_staff_at_the_very_edge_has_nothing_above_it(top: float) -> None:
     page[2:60:12] = 0
     staff = Staff(tuple(top + 12 * k for k in range(6)), 0, 400, 1)
     assert _regions(page, [(staff, None)])[0].box[1] == max(0, int(top))
+
+
+@pytest.mark.parametrize(("rows", "edges"), [((104, 242), ("upper",)), ((0, 178), ("lower",)), ((0, 242), ())])
+def test_a_line_that_is_cut_off_is_told(rows: tuple[int, int], edges: tuple[str, ...]) -> None:
+    """Five lines of a guitar's six look like a bass."""
+    example = Path(__file__).parent.parent / "examples" / "blues_lick.png"
+    page = read_page(np.asarray(Image.open(example).convert("L"))[slice(*rows)])
+    assert cut_off_at(page, page.systems[0]) == edges and page.systems[0].string_count == (5 if edges else 6)
